@@ -43,3 +43,55 @@ fn a_feed_whose_file_cannot_grow_keeps_no_other_from_a_js_peer() -> Result<()> {
     ensure!(store.checked()? == js_facts(&js.feeds()?)?, "not all came");
     js.close()
 }
+
+/// Runs the command in a file system of its own that is soon full, mounted at a folder; `None` if the system lets nobody mount one.
+fn crammed(place: &Store, args: &[&str]) -> Result<Option<Running>> {
+    let mounts = |what: &str, args: &[&str]| {
+        let script = format!("mount -t tmpfs -o size=300k multifeed \"$0\" && {what}");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, place.text()]).args(args);
+        command.env_remove("MULTIFEED_KEY").env_remove("RUST_LOG");
+        command
+    };
+    if !mounts("true", &[]).output().is_ok_and(|done| done.status.success()) {
+        println!("left out: no file system can be mounted here");
+        return Ok(None);
+    }
+    let args = [&[env!("CARGO_BIN_EXE_multifeed")][..], &place.option(), args].concat();
+    let mut running = Running::start_command(mounts("exec \"$@\"", &args))?;
+    drop(running.take_input());
+    Ok(Some(running))
+}
+
+/// Blocks that wait in memory for a full disk are on no disk: neither side says that it is in sync, in that session or the next.
+#[test]
+fn a_full_disk_is_never_in_sync() -> Result<()> {
+    let source = Store::new()?;
+    source.append("big", &vec![vec![7u8; 40_000]; 10])?;
+    for live in [false, true] {
+        let place = Store::new()?;
+        let serve =
+            [&["--json", "serve", "127.0.0.1:0", "--keep-free", "0"], &["--live"][..usize::from(live)]].concat();
+        let Some(mut server) = crammed(&place, &serve)? else { return Ok(()) };
+        let address: std::net::SocketAddr =
+            server.event("listening")?["address"].as_str().unwrap_or_default().parse()?;
+        for round in 0..3 {
+            let events = source.sync(address, &[])?.ended(3)?;
+            ensure!(events.iter().all(|event| event["in_sync"] != true), "live: {live}, {round}: {events:?}");
+        }
+        server.kill()?;
+    }
+    for live in [false, true] {
+        let place = Store::new()?;
+        let (server, address) = source.serve(&[&["--once"], &["--live"][..usize::from(live)]].concat())?;
+        let Some(client) = crammed(&place, &["--json", "sync", &address.to_string()])? else { return Ok(()) };
+        let error = client.failed()?;
+        let message = error["message"].as_str().unwrap_or_default();
+        ensure!(error["code"] == "ERR_STORE_FULL", "{error}");
+        // What it says it has and what it says is missing are all there is.
+        let numbers: Vec<u64> = message.split([' ', '(']).filter_map(|word| word.parse().ok()).collect();
+        ensure!(numbers.len() >= 2 && numbers[0] < 10 && numbers[0] + numbers[1] == 10, "live: {live}: {message}");
+        server.ended(3)?;
+    }
+    Ok(())
+}

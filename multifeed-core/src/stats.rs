@@ -40,6 +40,8 @@ pub struct SyncState {
     pub moved: Moved,
     /// What moved in a second, over the last [`RATE_WINDOW`].
     pub per_second: Moved,
+    /// Blocks of those that were received that are not written: they wait for the disk, or it did not take them.
+    pub unwritten: u64,
     /// Blocks that the remote has and that it has to bring: in a sparse session those that were requested. What it did not bring in time counts
     /// until it comes.
     pub missing_here: u64,

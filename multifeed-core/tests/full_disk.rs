@@ -305,3 +305,98 @@ fn a_session_that_fills_the_disk_ends_without_a_wait() {
     }
     assert!(full > 30, "{full}");
 }
+
+/// How many blocks of a writer are on the disk, as whoever opens the files now finds.
+fn on_disk(store: &Store, seed: u8) -> u64 {
+    let mut disk = store.storage().disk.clone();
+    disk.reopen();
+    let mut found = Multifeed::open(disk, Options::default()).unwrap();
+    let Some(id) = found.find(&pair(seed).public_key()) else { return 0 };
+    (0..found.info(id).unwrap().len).filter(|&block| found.get(id, block).unwrap().is_some()).count() as u64
+}
+
+/// Blocks wait in memory for a disk that is full. Nobody counts them as held meanwhile: not the remote that sent them, in this session or the next, and
+/// nobody else. When there is room, a live session ends in sync all the same.
+#[test]
+fn what_waits_for_the_disk_is_not_held() {
+    const BLOCKS: u64 = 10;
+    let mut stopped = 0;
+    for (free, chunk, tells) in [40_000u64, 130_000, 260_000, 399_000, 405_000]
+        .into_iter()
+        .flat_map(|free| [1 << 20, 50_000, 3_000].map(|chunk| (free, chunk)))
+        .flat_map(|(free, chunk)| [true, false].map(|tells| (free, chunk, tells)))
+    {
+        for (live, swapped) in [(true, false), (true, true), (false, false), (false, true)] {
+            let case = format!("{free} bytes, pieces of {chunk}, tells: {tells}, live: {live}, dialled: {swapped}");
+            let (full, room) = store(free, tells, 0);
+            let mut stores = [store(ROOMY, true, 0).0, full, store(ROOMY, true, 0).0];
+            append(&mut stores[0], 1, BLOCKS, 40_000).unwrap();
+            let options = || if live { Replicate::live() } else { Replicate::default() };
+            let link = |stores: &mut [Store], now| {
+                let mut link = Link::plain(stores, if swapped { [1, 0] } else { [0, 1] }, options());
+                link.chunk = chunk;
+                let from = usize::from(swapped);
+                stores[0].observe(link.ends[from].1.peer());
+                let mut links = [link];
+                // At no time does the sender say that it is there.
+                for _ in 0..1_000_000 {
+                    let moved = links[0].turn(stores, now);
+                    let peer = links[0].ends[from].1.peer();
+                    let there = on_disk(&stores[1], 1);
+                    assert!(!stores[0].in_sync(peer) || there == BLOCKS, "in sync with {there} blocks there: {case}");
+                    if let Some(state) =
+                        stores[0].sync_state(peer, now).filter(|state| state.moved.blocks_sent == BLOCKS)
+                    {
+                        let missing = state.missing_there;
+                        assert!(
+                            links[0].result(from).is_some() || !live || missing + there >= BLOCKS,
+                            "{missing} missing, {there} there: {case}"
+                        );
+                    }
+                    if !moved {
+                        break;
+                    }
+                }
+                let [link] = links;
+                link
+            };
+            let first = link(&mut stores, START);
+            if stores[1].disk_full().is_none() {
+                continue;
+            }
+            stopped += 1;
+            let there = on_disk(&stores[1], 1);
+            assert!(there < BLOCKS, "{case}");
+            let (sender, receiver) = (usize::from(swapped), usize::from(!swapped));
+            let full_session = !stores[1].in_sync(first.ends[receiver].1.peer());
+            assert!(full_session, "{case}");
+            if !live {
+                assert_eq!(first.error(receiver).code(), "ERR_STORE_FULL", "{case}");
+            }
+            // Whoever comes next is served what is there, and no more; the sender finds out what differs.
+            let mut others = [Link::plain(&mut stores, [1, 2], Replicate::default())];
+            run(&mut stores, &mut others, Duration::from_secs(1));
+            assert_eq!(downloaded(&stores[2], 1), there, "{case}");
+            let second = link(&mut stores, Duration::from_secs(2));
+            assert!(!stores[1].in_sync(second.ends[receiver].1.peer()), "{case}");
+            // There is room.
+            room.set(ROOMY);
+            let mut links = [first, second];
+            wait(&mut stores, &mut links, 3..=60);
+            let [first, second] = links;
+            if !live {
+                drop((first, second));
+                let last = link(&mut stores, Duration::from_secs(61));
+                assert!(stores[0].in_sync(last.ends[sender].1.peer()), "{case}: {:?}", last.closed());
+                assert!(stores[1].in_sync(last.ends[receiver].1.peer()), "{case}");
+            } else {
+                for link in [first, second] {
+                    assert!(stores[0].in_sync(link.ends[sender].1.peer()), "{case}");
+                    assert!(stores[1].in_sync(link.ends[receiver].1.peer()), "{case}");
+                }
+            }
+            assert_eq!(on_disk(&stores[1], 1), BLOCKS, "{case}");
+        }
+    }
+    assert!(stopped > 40, "{stopped}");
+}

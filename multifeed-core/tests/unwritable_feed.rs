@@ -93,7 +93,7 @@ fn damaged(link: &Link) -> usize {
 fn a_feed_whose_files_cannot_be_written_leaves_the_others_alone() {
     let files = [("data", 0), ("data", 300), ("tree", 100), ("signatures", 40), ("bitfield", 0), ("bitfield", 40)];
     for (name, from) in files {
-        for errno in [Errno::FBIG, Errno::IO, Errno::ACCESS] {
+        for errno in [Errno::FBIG, Errno::IO, Errno::ACCESS, Errno::ROFS] {
             for (live, durability) in [(false, Durability::None), (true, Durability::None), (true, Durability::Always)]
             {
                 let case = format!("{name} from {from}, {errno}, live: {live}, {durability:?}");

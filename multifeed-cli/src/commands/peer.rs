@@ -169,10 +169,11 @@ pub(super) async fn follow(
     let totals = result.map_err(|error| {
         let error = explain(error, peer);
         // What came is kept, however it ended.
-        match newest.map(|standing| standing.moved) {
-            Some(moved) if moved.blocks_received > 0 || moved.missing > 0 => {
-                let (came, missing) = (count(moved.blocks_received, "block"), count(moved.missing, "block"));
-                error.after(&format!("{came} received before that, {missing} still missing; sync again"))
+        match newest.map(|standing| (standing.moved, standing.unwritten)) {
+            Some((moved, unwritten)) if moved.blocks_received > 0 || moved.missing > 0 => {
+                let (kept, missing) = (moved.blocks_received.saturating_sub(unwritten), count(moved.missing, "block"));
+                let kept = count(kept, "block");
+                error.after(&format!("{kept} received before that, {missing} still missing; sync again"))
             }
             _ => error,
         }

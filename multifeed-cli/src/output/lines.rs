@@ -307,6 +307,7 @@ mod tests {
             (
                 Event::Progress(Standing {
                     moved,
+                    unwritten: 0,
                     bytes_missing: 10,
                     missing_there: 7,
                     bytes_missing_there: 11,

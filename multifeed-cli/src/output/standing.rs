@@ -92,6 +92,9 @@ impl From<&FeedHoles> for Hole {
 pub(crate) struct Standing {
     #[serde(flatten)]
     pub(crate) moved: Moved,
+    /// Blocks that were received and are not written.
+    #[serde(skip)]
+    pub(crate) unwritten: u64,
     /// About as many bytes as the missing blocks have, as far as a signature that came tells; 0 if none did.
     pub(crate) bytes_missing: u64,
     /// Blocks that are here and that the peer is known to lack, and about as many bytes.
@@ -116,7 +119,7 @@ pub(crate) struct Rates {
 
 impl From<SyncState> for Standing {
     fn from(state: SyncState) -> Self {
-        let SyncState { feeds, moved, per_second, missing_here, bytes_missing_here, .. } = state;
+        let SyncState { feeds, moved, unwritten, per_second, missing_here, bytes_missing_here, .. } = state;
         let SyncState { missing_there, bytes_missing_there, in_flight, requested, in_sync, .. } = state;
         Standing {
             moved: Moved {
@@ -127,6 +130,7 @@ impl From<SyncState> for Standing {
                 bytes_sent: moved.bytes_sent,
                 missing: missing_here,
             },
+            unwritten,
             bytes_missing: bytes_missing_here,
             missing_there,
             bytes_missing_there,
@@ -175,6 +179,7 @@ impl Standing {
                 bytes_sent: moved.bytes_sent + other.moved.bytes_sent,
                 missing: moved.missing + other.moved.missing,
             },
+            unwritten: self.unwritten + other.unwritten,
             bytes_missing: self.bytes_missing.saturating_add(other.bytes_missing),
             missing_there: self.missing_there + other.missing_there,
             bytes_missing_there: self.bytes_missing_there.saturating_add(other.bytes_missing_there),

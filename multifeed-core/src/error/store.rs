@@ -419,7 +419,8 @@ impl StoreError {
             StoreError::Moved { slot, .. } => slot.is_some(),
             StoreError::Io { file: Some(file), source, .. } => {
                 let too_large = source.kind() == io::ErrorKind::FileTooLarge;
-                let denied = source.kind() == io::ErrorKind::PermissionDenied;
+                let denied =
+                    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
                 !file.is_beside() && (too_large || denied || is_unreadable(source))
             }
             _ => false,

@@ -160,7 +160,7 @@ impl Feed {
         let (Some(value), Some(offset)) = (new_block, offset) else {
             return Ok(if known { Put::Known } else { Put::Proven { grew } });
         };
-        self.staged.put_block(offset, value);
+        self.staged.put_block(index, offset, value);
         self.bitfield.set(index, true);
         self.writer_behind = self.is_writer_behind();
         self.put_cursor = Cursor { block: index + 1, offset: offset.saturating_add(value.len() as u64) };
@@ -547,6 +547,46 @@ mod tests {
         let request = Request { index, bytes: 0, hash: true, nodes: 0 };
         let Answer::Data(data) = feed.answer(&mut disk, &request).unwrap() else { panic!("no answer") };
         data
+    }
+
+    #[test]
+    fn what_is_staged_is_held_here_and_shown_to_nobody() {
+        let blocks = ["a", "b", "c", "d", "e", "f", "g"];
+        let (mut writer, mut theirs) = feed(&blocks);
+        let mut disk = MemoryStorage::new();
+        let mut reader = Feed::create(&mut disk, Slot(0), writer.key(), None, None).unwrap();
+        let request = |index| Request { index, bytes: 0, hash: false, nodes: 0 };
+        let mut written = Vec::new();
+        for (index, is_flushed) in [(1, true), (2, false), (6, true), (0, false), (5, false), (3, true), (4, true)] {
+            let Answer::Data(data) = writer.answer(&mut theirs, &request(index)).unwrap() else { panic!("no answer") };
+            assert!(matches!(reader.put(&mut disk, crate::prepared::prepare(data)).unwrap(), Put::Stored { .. }));
+            for flushed in [false, true] {
+                if flushed && !is_flushed {
+                    break;
+                }
+                if flushed {
+                    reader.flush(&mut disk).unwrap();
+                    written = (0..7).filter(|&index| reader.has(index)).collect();
+                }
+                assert!(reader.has(index) && reader.get(&mut disk, index).unwrap().is_some());
+                let case = format!("{index}, flushed: {flushed}");
+                let listed = |is: &dyn Fn(u64) -> bool| (0..7).filter(|&index| is(index)).collect::<Vec<u64>>();
+                assert_eq!(listed(&|index| reader.serves(index)), written, "{case}");
+                assert_eq!(listed(&|index| reader.served_word(0) << index >> 63 == 1), written, "{case}");
+                assert_eq!(reader.served_runs().flatten().collect::<Vec<_>>(), written, "{case}");
+                assert_eq!(reader.last_served(&[]), written.last().copied(), "{case}");
+                let bits = crate::bitfield::rle::decode(&reader.served_range(0, 8192, &[]), 1024).unwrap();
+                assert_eq!(
+                    listed(&|index| bits.first().copied().unwrap_or(0) >> (7 - index) & 1 == 1),
+                    written,
+                    "{case}"
+                );
+                for index in 0..7 {
+                    let answer = reader.answer(&mut disk, &request(index)).unwrap();
+                    assert_eq!(matches!(answer, Answer::Data(_)), written.contains(&index), "{case}: {index}");
+                }
+            }
+        }
     }
 
     fn compared(ours: &[&'static str], data: &Data) -> Result<Compared, PutError> {

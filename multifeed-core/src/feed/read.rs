@@ -93,7 +93,8 @@ impl Feed {
         Ok(Some(block))
     }
 
-    /// Returns the answer to a request, by its digest alone: nothing is remembered of what was sent before.
+    /// Returns the answer to a request, by its digest alone: nothing is remembered of what was sent before. A block that is staged is not sent before
+    /// it is written.
     ///
     /// A request with `bytes` is a seek: it is answered for the block at that offset if that is known, else for its
     /// index. That JS drops an immediate repeat of the same offset is the channel's matter.

@@ -1,4 +1,8 @@
-//! What remotes may see of a feed: of one that is written here, nothing that a power cut could still take back.
+//! What remotes may see of a feed: of one that is written here, nothing that a power cut could still take back; of any, no block that is
+//! not written.
+//!
+//! A block that was received may wait for a disk that is full, for as long as that takes. It may never be here: so a remote is not told of it, is not
+//! served it, and the two are not compared by it.
 //!
 //! A block that nobody saw can be cut off after a crash, and another one signed in its place. One that somebody saw cannot:
 //! there would be two histories. So until it is fsynced an appended block is not announced, not served, and no proof or
@@ -30,7 +34,17 @@ impl Feed {
 
     /// Whether a block is held, and remotes may see it.
     pub(crate) fn serves(&self, index: u64) -> bool {
-        index < self.served_len() && self.has(index)
+        index < self.served_len() && self.is_written(index)
+    }
+
+    /// Whether a block is held, and not only on its way to the files.
+    pub(crate) fn is_written(&self, index: u64) -> bool {
+        self.has(index) && self.staged.word(index / 64) << (index % 64) >> 63 == 0
+    }
+
+    /// How many blocks are held and not only on their way to the files.
+    pub(crate) fn written(&self) -> u64 {
+        self.downloaded().saturating_sub(self.staged.count())
     }
 
     /// The last block that is held and that remotes may see, without some that are `hidden`, ascending.
@@ -38,7 +52,7 @@ impl Feed {
         let mut end = self.served_len();
         loop {
             let last = self.bitfield.last_held(end)?;
-            if hidden.binary_search_by_key(&last, |&(index, _)| index).is_err() {
+            if self.is_written(last) && hidden.binary_search_by_key(&last, |&(index, _)| index).is_err() {
                 return Some(last);
             }
             end = last;
@@ -47,7 +61,7 @@ impl Feed {
 
     /// As [`Bitfield::word`], of the blocks that remotes may see.
     pub(crate) fn served_word(&self, number: u64) -> u64 {
-        let word = self.bitfield.word(number);
+        let word = self.bitfield.word(number) & !self.staged.word(number);
         match self.served_len().checked_sub(number.saturating_mul(64)) {
             Some(64..) => word,
             Some(blocks) => word & !(u64::MAX >> blocks),
@@ -61,6 +75,9 @@ impl Feed {
         self.bitfield.rle_range_of(start, length, |number, byte| {
             let hidden = hidden.iter().filter(|(index, _)| index / 8 == number);
             let byte = hidden.fold(byte, |byte, (index, _)| byte & !(0x80 >> (index % 8)));
+            // The byte of the word, whose first block is its highest bit.
+            let staged = self.staged.word(number / 8).to_be_bytes()[(number % 8) as usize];
+            let byte = byte & !staged;
             match end.saturating_sub(number * 8) {
                 0 => 0,
                 blocks @ 1..8 => byte & !(0xff >> blocks),
@@ -79,14 +96,26 @@ impl Feed {
     /// The runs of blocks that are held and that remotes may see, ascending.
     pub(crate) fn served_runs(&self) -> impl Iterator<Item = Range<u64>> + use<'_> {
         let end = self.served_len();
-        let is_whole = self.downloaded() == end && !self.is_held_back();
+        let is_whole = self.written() == end && !self.is_held_back();
         let mut from = 0;
         std::iter::from_fn(move || {
-            let start = if is_whole { from } else { self.bitfield.next_held(from, end)? };
+            let start = if is_whole { from } else { self.next_served(from, end)? };
             let stop = if is_whole { end } else { self.bitfield.next_missing(start, end).unwrap_or(end) };
+            let stop = self.staged.next_block(start..stop).unwrap_or(stop);
             from = stop;
             (start < stop).then_some(start..stop)
         })
+    }
+
+    /// The first block in `from..end` that is held and not only on its way to the files.
+    fn next_served(&self, mut from: u64, end: u64) -> Option<u64> {
+        loop {
+            let held = self.bitfield.next_held(from, end)?;
+            match self.staged.run_end(held, end) {
+                after if after == held => return Some(held),
+                after => from = after,
+            }
+        }
     }
 
     /// The nodes that proofs for remotes are made of.

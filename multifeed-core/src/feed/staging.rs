@@ -1,6 +1,7 @@
 //! What was verified and not written yet, and writing it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use multifeed_proto::Node;
@@ -9,6 +10,7 @@ use super::Feed;
 use super::cache::{Window, encode};
 use super::files::{Files, NODE, SIGNATURE, node_offset, signature_offset};
 use crate::error::StoreError;
+use crate::sets::sparse_bits::SparseBits;
 use crate::storage::{FileKind, Storage};
 
 /// Blocks below this size are gathered, so that a run of them is one write and none pins the buffer it came in.
@@ -16,7 +18,8 @@ const GATHERED: usize = 16 * 1024;
 /// A run of gathered blocks is no longer than this.
 const MAX_RUN: usize = 1 << 20;
 
-/// Verified blocks, nodes and signatures on their way to the files. What is in here counts as held.
+/// Verified blocks, nodes and signatures on their way to the files. The feed's own calls find what is in here; remotes are
+/// [shown](Feed::serves) no block of it.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     /// By flat-tree index: hash and size.
@@ -25,9 +28,16 @@ pub(super) struct Staged {
     signatures: BTreeMap<u64, [u8; SIGNATURE]>,
     /// By offset in `data`.
     data: BTreeMap<u64, Chunk>,
+    /// The blocks, by number; nothing of a feed that rests.
+    blocks: Option<Box<StagedBlocks>>,
     bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct StagedBlocks {
+    numbers: SparseBits,
     /// A block of no bytes is among them: `data` must be there all the same, or JS can't read that block.
-    empty_block: bool,
+    has_empty: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +57,7 @@ impl Chunk {
 
 impl Staged {
     pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.signatures.is_empty() && self.data.is_empty() && !self.empty_block
+        self.nodes.is_empty() && self.signatures.is_empty() && self.blocks.is_none()
     }
 
     pub(super) fn has_nodes(&self) -> bool {
@@ -93,9 +103,35 @@ impl Staged {
         }
     }
 
-    pub(super) fn put_block(&mut self, offset: u64, block: &Bytes) {
+    /// Of the 64 blocks from `64 * number` on, those that are in here, the first in the most significant bit.
+    pub(super) fn word(&self, number: u64) -> u64 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.numbers.word(number))
+    }
+
+    /// How many blocks are in here.
+    pub(super) fn count(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.numbers.count())
+    }
+
+    /// The first block of a range that is in here.
+    pub(super) fn next_block(&self, range: Range<u64>) -> Option<u64> {
+        self.blocks.as_ref()?.numbers.first_in(range, None)
+    }
+
+    /// The first block from `index` on that is not in here, `end` at the most.
+    pub(super) fn run_end(&self, index: u64, end: u64) -> u64 {
+        self.blocks.as_ref().map_or(index, |blocks| blocks.numbers.run_end(index, end))
+    }
+
+    fn has_empty_block(&self) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| blocks.has_empty)
+    }
+
+    pub(super) fn put_block(&mut self, index: u64, offset: u64, block: &Bytes) {
+        let blocks = self.blocks.get_or_insert_default();
+        blocks.numbers.insert(index);
+        blocks.has_empty |= block.is_empty();
         if block.is_empty() {
-            self.empty_block = true;
             return;
         }
         self.bytes += block.len();
@@ -137,7 +173,7 @@ impl Feed {
         }
         self.untouched = false;
         if !self.staged.is_empty() {
-            if self.staged.empty_block && files.len(FileKind::Data)?.is_none() {
+            if self.staged.has_empty_block() && files.len(FileKind::Data)?.is_none() {
                 files.write(FileKind::Data, 0, &[])?;
             }
             for (offset, chunk) in &self.staged.data {
@@ -213,10 +249,10 @@ mod tests {
     #[test]
     fn blocks_are_found_where_they_are_staged() {
         let mut staged = Staged::default();
-        staged.put_block(100, &Bytes::from_static(b"abc"));
-        staged.put_block(103, &Bytes::from_static(b"de"));
-        staged.put_block(105, &Bytes::from(vec![1; GATHERED]));
-        staged.put_block(10, &Bytes::from_static(b"x"));
+        staged.put_block(5, 100, &Bytes::from_static(b"abc"));
+        staged.put_block(6, 103, &Bytes::from_static(b"de"));
+        staged.put_block(7, 105, &Bytes::from(vec![1; GATHERED]));
+        staged.put_block(1, 10, &Bytes::from_static(b"x"));
         assert_eq!(staged.data.len(), 3);
         assert_eq!(staged.block(103, 2).unwrap(), "de");
         assert_eq!(staged.block(100, 3).unwrap(), "abc");

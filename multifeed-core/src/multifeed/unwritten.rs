@@ -27,7 +27,7 @@ impl<S: Storage> Multifeed<S> {
                 return self.return_unwritten(id);
             }
             sources.into_iter().for_each(|peer| self.fault(peer, PeerFault::Store(error.clone())));
-            return;
+            return self.wait_no_longer(id);
         }
         slot.unannounced.clear();
         let key = slot.feed.key();
@@ -48,6 +48,7 @@ impl<S: Storage> Multifeed<S> {
             }
             if sources.contains(&peer) {
                 session.lose(&error);
+                session.note_feed_written(id, true);
             }
             session.damaged(key, None, error.clone());
             self.leave_channel(peer, id);
@@ -62,16 +63,28 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         let mut returned = slot.unwritten.unwrap_or_default();
         let mut brought = Vec::new();
-        let mut count = 0;
         for (blocks, from) in &slot.unannounced {
             let before = returned.min(blocks.end - blocks.start);
-            (returned, count) = (returned - before, count + blocks.end - blocks.start);
+            returned -= before;
             brought.extend(from.map(|from| (blocks.start + before..blocks.end, from)));
         }
-        slot.unwritten = Some(count);
         for (blocks, session) in brought.into_iter().filter(|(blocks, _)| !blocks.is_empty()) {
             self.with_peer(session, id, |peer, work| {
                 peer.return_unwritten(blocks, work);
+                Ok(())
+            });
+            self.wake(session);
+        }
+        self.wait_no_longer(id);
+    }
+
+    /// No session waits any longer for what could not be written of a feed.
+    fn wait_no_longer(&mut self, id: FeedId) {
+        let slot = &mut self.feeds[id.0 as usize];
+        slot.unwritten = Some(slot.unannounced.iter().map(|(blocks, _)| blocks.end - blocks.start).sum());
+        for session in slot.subscribers.clone() {
+            self.with_peer(session, id, |peer, work| {
+                peer.advance(work);
                 Ok(())
             });
             self.wake(session);

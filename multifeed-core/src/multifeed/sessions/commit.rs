@@ -53,6 +53,10 @@ impl<S: Storage> Multifeed<S> {
             return self.not_written(id, error);
         }
         slot.unwritten = None;
+        for from in slot.unannounced.iter().filter_map(|(_, from)| *from) {
+            self.sessions.get_mut(&from).into_iter().for_each(|session| session.note_feed_written(id, false));
+        }
+        let slot = &mut self.feeds[id.0 as usize];
         if slot.feed.was_mended() {
             self.cores.report.caught_up(&slot.feed);
         }

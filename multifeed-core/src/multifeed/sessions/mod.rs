@@ -181,12 +181,13 @@ impl<S: Storage> Multifeed<S> {
                 self.commit(now);
                 self.mind_unwritten(id);
                 let Some(session) = self.sessions.get(&id).filter(|session| !session.is_over()) else { return };
-                let state = session.state(self.is_clean(), self.now);
+                let mut state = session.state(self.is_clean(), self.now);
                 self.extensions.forget_session(id);
                 self.drop_peers(id);
                 let Some(session) = self.sessions.get(&id) else { return };
                 let (holes, missing) = (self.holes(id, session), self.missing(session));
                 let not_taken = self.not_taken(session);
+                state.missing_here = state.missing_here.max(missing) + session.waiting_for_disk();
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.totals.holes = holes;
                     session.totals.missing = missing;
@@ -430,6 +431,9 @@ impl<S: Storage> Multifeed<S> {
             self.came_from(id, feed, index, size);
             let moved = Moved::received(size);
             if let Some(session) = self.sessions.get_mut(&id) {
+                if stored.is_some() {
+                    session.note_unwritten(feed);
+                }
                 session.transfer.brought(size, session.ahead.delay(), session.transfer.time(self.now));
                 session.note_moved(feed, moved, self.now);
             }

@@ -119,6 +119,7 @@ impl<S: Storage> Multifeed<S> {
             return self.refuse_feed(id, self.slot(feed).feed.key());
         }
         let (download, upload) = self.transfers(id, feed);
+        let waits = self.waits_for_disk(id, feed);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let slot = &mut self.feeds[feed.0 as usize];
         let now = session.transfer.time(self.now);
@@ -127,7 +128,9 @@ impl<S: Storage> Multifeed<S> {
         slot.subscribers.push(id);
         log!(DEBUG, "feed", in session.span, "opens the channel",
             key = ?slot.feed.key(), len = ?slot.feed.len(), held = ?slot.feed.downloaded());
-        let quiet = session.open(feed, slot.feed.key(), FeedChannel::new(&slot.feed, options, now));
+        let mut peer = FeedChannel::new(&slot.feed, options, now);
+        peer.set_waits_for_disk(waits);
+        let quiet = session.open(feed, slot.feed.key(), peer);
         self.speak(id, feed);
         let Some(quiet) = quiet else { return };
         self.with_peer(id, feed, |peer, work| peer.take_over(&quiet, work));

@@ -148,11 +148,20 @@ impl<S: Storage> Multifeed<S> {
         (download, upload)
     }
 
+    /// Whether a feed is not fetched on a session only as long as the disk is full.
+    pub(in crate::multifeed) fn waits_for_disk(&self, id: SessionId, feed: FeedId) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        let wanted = self.slot(feed).download.or(session.peer_options().download);
+        wanted.unwrap_or(!self.slot(feed).feed.writable()) && self.may_feed(id, feed).waits
+    }
+
     /// Has a feed's open channel go on as it may now.
     pub(in crate::multifeed) fn apply(&mut self, id: SessionId, feed: FeedId) {
         let (download, upload) = self.transfers(id, feed);
         let download = download.unwrap_or(!self.slot(feed).feed.writable());
+        let waits = self.waits_for_disk(id, feed);
         self.with_peer(id, feed, |peer, work| {
+            peer.set_waits_for_disk(waits);
             peer.set_transfer(Some(download), Some(upload.unwrap_or(true)), work);
             Ok(())
         });

@@ -92,6 +92,7 @@ impl<S: Storage> Multifeed<S> {
             store.sessions_in_sync += u64::from(state.in_sync);
             store.all.feeds += state.feeds;
             store.all.feeds_in_sync += state.feeds_in_sync;
+            store.all.unwritten += state.unwritten;
             store.all.missing_here += state.missing_here;
             store.all.missing_there += state.missing_there;
             store.all.bytes_missing_here = store.all.bytes_missing_here.wrapping_add(state.bytes_missing_here);

@@ -81,6 +81,12 @@ impl FeedChannel {
         }
     }
 
+    /// Whether blocks that came are not written yet. One of ours hears that nothing more is fetched only then: it takes that for a word on all that it
+    /// sent, and closes the channel.
+    pub(super) fn awaits_write<S: Storage>(&self, work: &Work<'_, S>) -> bool {
+        self.options.reconciles && !self.options.live && self.fetch.is_on() && work.unannounced
+    }
+
     /// Tells a remote of ours that a block which it sent is not stored here. JS would ask nothing and say nothing of it.
     pub(super) fn give_back(&mut self, index: u64, feed: &Feed) {
         if self.options.reconciles && !feed.has(index) {

@@ -185,8 +185,7 @@ impl FeedChannel {
     /// sides: a block counts as delivered then.
     pub(super) fn end_acknowledged<S: Storage>(&mut self, work: &Work<'_, S>) {
         let delivers = self.acks.are_asked_for() && self.remote_missing.is_delivering();
-        let writes = self.acks.are_given() && work.unannounced;
-        if self.options.reconciles && !self.history.is_forked() && (delivers || writes) {
+        if self.options.reconciles && !self.history.is_forked() && (delivers || work.unannounced) {
             self.acks.wait(work.now);
         } else {
             self.end();

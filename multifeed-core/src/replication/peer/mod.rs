@@ -78,6 +78,8 @@ pub(crate) struct FeedChannel {
     history: History,
     /// Whether blocks are served.
     uploading: bool,
+    /// Whether nothing is fetched only as long as the disk is full.
+    waits_for_disk: bool,
     remote: RemoteStatus,
     holding: holding::Holding,
     acks: Acks,
@@ -120,6 +122,7 @@ impl FeedChannel {
             fetch,
             history,
             uploading: options.upload.unwrap_or(true),
+            waits_for_disk: false,
             remote: RemoteStatus::default(),
             holding: holding::Holding::default(),
             acks: Acks::default(),
@@ -322,6 +325,11 @@ impl FeedChannel {
         released
     }
 
+    /// Notes whether nothing is fetched only as long as the disk is full, before that is [set](Self::set_transfer).
+    pub(crate) fn set_waits_for_disk(&mut self, waits: bool) {
+        self.waits_for_disk = waits;
+    }
+
     /// Begins or ends to fetch and to serve; `None` leaves it as it is.
     pub(crate) fn set_transfer<S: Storage>(
         &mut self,
@@ -455,7 +463,7 @@ impl FeedChannel {
             }
         }
         let ends = !self.options.live || self.fetch.is_of_writer();
-        if !ends || self.wants_more(work.feed, work.wants) || self.holds(work) {
+        if !ends || self.wants_more(work.feed, work.wants) || self.holds(work) || self.awaits_write(work) {
             return;
         }
         if work.stays && !self.options.live {
@@ -543,7 +551,10 @@ impl FeedChannel {
         Scope { wants, sparse: self.is_sparse(), fetches: self.fetch.is_on(), compares, reach }
     }
 
+    /// A live remote that heard that nothing is fetched would take the two to be in sync, whatever is missing here.
     fn send_status(&mut self, uploading: bool, downloading: bool) {
+        let waits = self.waits_for_disk && self.options.live && self.state.goes_on() && !self.history.is_forked();
+        let downloading = downloading || waits;
         self.out.push_back(Message::Status { uploading, downloading });
     }
 }

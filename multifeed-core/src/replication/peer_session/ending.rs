@@ -26,9 +26,7 @@ impl PeerSession {
     pub(crate) fn fail(&mut self, error: StoreError) {
         let reason = error.to_string();
         log!(DEBUG, "session", in self.span, "the store failed", error = %error);
-        if self.failure.is_none() {
-            self.failure = Some(error);
-        }
+        self.lose(&error);
         self.abort(SessionError::Local(reason));
     }
 

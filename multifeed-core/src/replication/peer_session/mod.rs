@@ -73,6 +73,9 @@ pub(crate) struct PeerSession {
     pub(crate) limits: PeerLimits,
     /// What it brought, on all its sessions.
     pub(crate) brought: Arc<Brought>,
+    /// Blocks that it brought and that are not written yet, by feed, and how many the disk did not take.
+    unwritten: BTreeMap<FeedId, u64>,
+    dropped: u64,
     /// Why nothing is fetched, or, in a session that is not live, was not all the time: the disk is full, or was.
     paused: Option<StoreError>,
     /// It was reported to the application that this session brought as many bytes as it may.
@@ -180,6 +183,8 @@ impl PeerSession {
             brought: Arc::default(),
             paused: None,
             told_sated: false,
+            unwritten: BTreeMap::new(),
+            dropped: 0,
             told_full: false,
             declined: BTreeSet::new(),
             totals: SyncTotals::default(),
@@ -622,6 +627,22 @@ impl PeerSession {
         Some(PeerEvent::Progress(state))
     }
 
+    /// A block of a feed came, and is not written yet.
+    pub(crate) fn note_unwritten(&mut self, feed: FeedId) {
+        *self.unwritten.entry(feed).or_default() += 1;
+    }
+
+    /// What it brought of a feed is written now, or `lost`: the disk did not take it, and it has to come again.
+    pub(crate) fn note_feed_written(&mut self, feed: FeedId, lost: bool) {
+        let blocks = self.unwritten.remove(&feed).unwrap_or_default();
+        self.dropped += if lost { blocks } else { 0 };
+    }
+
+    /// How many blocks that it brought wait for the disk.
+    pub(crate) fn waiting_for_disk(&self) -> u64 {
+        self.unwritten.values().sum()
+    }
+
     /// How it stands.
     pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
         let PeerProgress {
@@ -657,6 +678,7 @@ impl PeerSession {
                 bytes_sent: totals.bytes_sent,
             },
             per_second: self.meter.per_second(now),
+            unwritten: self.waiting_for_disk() + self.dropped,
             missing_here: missing_here + given_up + self.given_up.blocks(),
             bytes_missing_here: bytes_missing[0],
             missing_there: missing_there

@@ -55,5 +55,7 @@ impl PeerSession {
     /// What it brought could not be written: it does not end well.
     pub(crate) fn lose(&mut self, error: &StoreError) {
         self.failure.get_or_insert_with(|| error.clone());
+        // How much of what came is here.
+        self.progress_due = true;
     }
 }
