@@ -788,6 +788,44 @@ fn hex_of(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Who may read a store and not its secret keys, as another user whom its owner lets read it, reads it as a sound one: by its writers' names.
+#[cfg(unix)]
+#[test]
+fn a_store_of_another_user_is_read_by_its_names() -> Result<()> {
+    let user = Reader::new()?;
+    if !user.is_root {
+        println!("left out: only root can run commands as another user");
+        return Ok(());
+    }
+    let store = Store::new()?;
+    for name in ["notes", "ideas"] {
+        store.append(name, &["one", "two"])?;
+    }
+    seal(store.path(), true)?;
+    for folder in ["0", "1"] {
+        allow(&store.path().join(folder).join("secret_key"), 0o600)?;
+    }
+    for _ in 0..2 {
+        let done = user.run(&store, &["--json", "feeds"])?.ended(0)?;
+        ensure!(done.stderr.matches("secret_key").count() == 1, "{done:?}");
+        ensure!(done.stderr.contains("Permission denied") && done.stderr.contains("1 key more"), "{done:?}");
+        let feeds = done.objects()?;
+        ensure!(feeds.iter().map(|feed| &feed["name"]).eq(["notes", "ideas"]), "{feeds:?}");
+        ensure!(feeds.iter().all(|feed| feed["writable"] == false && feed["downloaded"] == 2), "{feeds:?}");
+        ensure!(user.run(&store, &["cat", "ideas"])?.ok()?.text() == "onetwo");
+        let done = user.run(&store, &["--json", "verify"])?.ended(0)?;
+        ensure!(done.objects()?.iter().all(|line| line["event"] == "verified"), "{done:?}");
+    }
+    // Nobody appends without the key.
+    let (_, message) = user.run(&store, &["--json", "append", "notes", "three"])?.failure()?;
+    ensure!(message.contains("Permission denied"), "{message}");
+    seal(store.path(), false)?;
+    store.append("notes", &["three"])?;
+    ensure!(store.run(&["cat", "notes"])?.ok()?.text() == "onetwothree");
+    store.run(&["verify"])?.ok()?;
+    Ok(())
+}
+
 /// A lock or a journal that cannot be read, or that is something else, keeps nobody from reading the store.
 #[cfg(unix)]
 #[test]

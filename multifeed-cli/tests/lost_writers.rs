@@ -216,3 +216,47 @@ fn folders_of_old_releases_of_multifeed_open_in_js_after_ours_where_they_did_bef
     }
     Ok(())
 }
+
+/// A writer's name that reads like the start of another feed's key means that writer, also while its folder is missing, or without its secret key.
+#[test]
+fn a_writers_name_never_stands_for_another_feed() -> Result<()> {
+    let other = Store::new()?;
+    let theirs = other.append("theirs", &["of another author"])?;
+    for lost in ["folder", "emptied", "removed"] {
+        let store = Store::new()?;
+        let name = &theirs[..4];
+        let ours = store.append(name, &["ours"])?;
+        let (server, address) = other.serve(&["--once"])?;
+        store.sync(address, &[])?.ended(0)?;
+        server.ended(0)?;
+        let secret = store.path().join("0/secret_key");
+        match lost {
+            "folder" => fs::remove_dir_all(store.path().join("0"))?,
+            "emptied" => fs::write(&secret, "")?,
+            _ => fs::remove_file(&secret)?,
+        }
+        let here = || -> Result<bool> {
+            let facts = store.facts()?;
+            Ok(facts.iter().any(|feed| feed.key == theirs && feed.downloaded == 1))
+        };
+        if lost == "folder" {
+            let done = store.run(&["--json", "cat", name])?.ended(1)?;
+            ensure!(done.stdout.is_empty() && done.stderr.contains(r#""code":"ERR_WRITER_MISSING""#), "{done:?}");
+        } else {
+            let done = store.run(&["cat", name])?.ok().context(lost)?;
+            ensure!(done.text() == "ours", "{lost}: {done:?}");
+            let feeds = store.run(&["--json", "feeds"])?.ended(1)?.objects()?;
+            ensure!(feeds.iter().any(|feed| feed["key"] == ours && feed["name"] == name), "{lost}: {feeds:?}");
+        }
+        for command in [&["clear", name, "0..1"][..], &["remove", name], &["remove", name, "--ban"]] {
+            let (code, message) = store.run(&[&["--json"], command].concat())?.failure()?;
+            ensure!(!message.contains(&theirs), "{lost}, {command:?}: {code}, {message}");
+            ensure!(here()?, "{lost}, {command:?}");
+        }
+        let done = store.run(&["--json", "ban", name])?;
+        let banned = store.run(&["--json", "feeds"])?.objects()?;
+        ensure!(!banned.iter().any(|line| line["key"] == theirs && line["banned"] == true), "{lost}: {done:?}");
+        ensure!(here()?, "{lost}");
+    }
+    Ok(())
+}

@@ -81,6 +81,14 @@ fn the_feed_is_read_and_the_file_is_reported_by_name() {
                 }
                 let id = store.find(&key_pair(N).public_key()).unwrap();
                 assert_eq!(store.info(id).unwrap().len, 5, "{what:?}");
+                // By the name of the file, or that which the journal knows.
+                if closed || !disk.names.contains(&"localname") {
+                    assert_eq!(
+                        (&*store.info(id).unwrap().name, store.find_name("ours")),
+                        ("ours", Some(id)),
+                        "{what:?}"
+                    );
+                }
                 for index in 0..5 {
                     assert_eq!(store.get(id, index).unwrap(), Some(block(N, index)), "{what:?}");
                 }

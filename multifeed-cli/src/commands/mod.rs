@@ -43,7 +43,7 @@ mod watch;
 mod whereabouts;
 mod writers;
 
-use multifeed_tokio::{DEFAULT_ROOT_KEY, Feed, FeedKey, Multifeed, Options, Role};
+use multifeed_tokio::{DEFAULT_ROOT_KEY, Error, Feed, FeedKey, Multifeed, Options, Role};
 
 use self::control::Ask;
 use self::feeds::Listing;
@@ -164,13 +164,18 @@ fn feed_line(feed: &Feed) -> FeedLine {
     }
 }
 
-/// The feed that is meant: by its whole key, by its name, or by how its key starts.
+/// The feed that is meant: by its whole key, by its name, or by how its key starts. The name of a writer whose folder is missing, or cannot be opened,
+/// fails with that.
 fn find(multi: &Multifeed, text: &str) -> Result<Feed, CliError> {
     let start = text.to_ascii_lowercase();
     let feeds = multi.feeds();
     let by_key = feeds.iter().find(|feed| start.len() == KEY_DIGITS && feed.key().to_string() == start);
     if let Some(feed) = by_key.or_else(|| feeds.iter().find(|feed| feed.name() == text)) {
         return Ok(feed.clone());
+    }
+    // A writer's name is that writer's, and no start of another feed's key.
+    if let Some(why) = multi.lost_writer(text) {
+        return Err(Error::Store(why).into());
     }
     let mut starting = feeds.iter().filter(|feed| !start.is_empty() && feed.key().to_string().starts_with(&start));
     let Some(feed) = starting.next() else {

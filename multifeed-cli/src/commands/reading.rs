@@ -15,7 +15,7 @@ use super::opening::{
 use super::root_keys;
 use crate::args::Global;
 use crate::error::{CliError, code};
-use crate::output::Output;
+use crate::output::{Output, count};
 use crate::problems::warn_of;
 
 /// What is said of a store that is read beside another process.
@@ -35,6 +35,8 @@ pub(super) struct Reading {
     pub(super) multi: Multifeed,
     /// What opening it found to be wrong, twice.
     pub(super) problems: Vec<String>,
+    /// Why secret keys may not be read, as those of another user's store: nothing is wrong with that, for a command that only reads.
+    sealed: Vec<String>,
     /// What only the second opening found to be wrong.
     pub(super) changed: Vec<String>,
     /// What opening it repaired in memory, twice.
@@ -70,6 +72,15 @@ pub(super) async fn open_to_read(
         output.warn(BESIDE);
     }
     warn_of(&reading.problems, output);
+    if let [first, others @ ..] = &reading.sealed[..] {
+        let others = match others.len() as u64 {
+            0 => String::new(),
+            others => format!("; and so can {} more not", count(others, "key")),
+        };
+        output.warn(&format!(
+            "{first}{others}: what was written with it is read all the same, and nothing can be appended"
+        ));
+    }
     warn_of(&reading.repairs, output);
     warn_lasting(&reading.multi, &global.store, output).await?;
     Ok(Some(reading))
@@ -82,10 +93,12 @@ pub(super) async fn open_beside(global: &Global, options: Options) -> Result<Mul
 
 impl Reading {
     fn new(multi: Multifeed, how: Unwritten) -> Self {
-        let (problems, repairs) = (problems(&multi), repairs(&multi, Repaired::InMemory));
+        let sealed: Vec<String> = multi.sealed_keys().iter().map(ToString::to_string).collect();
+        let (mut problems, repairs) = (problems(&multi), repairs(&multi, Repaired::InMemory));
+        problems.retain(|problem| !sealed.contains(problem));
         let lost = multi.recovered().into_iter().filter(Recovered::is_loss);
         let lost = lost.map(|recovered| (recovered.key, recovered.to_string())).collect();
-        Self { multi, problems, changed: Vec::new(), repairs, lost, how }
+        Self { multi, problems, sealed, changed: Vec::new(), repairs, lost, how }
     }
 
     /// Of a store that this process has open.

@@ -454,6 +454,12 @@ impl StoreError {
         }
     }
 
+    /// Whether a secret key is there and may not be read.
+    pub(crate) fn is_of_sealed_key(&self) -> bool {
+        let StoreError::Io { file: Some(FileKind::SecretKey), source, .. } = self else { return false };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// Whether a writer may be missing because of this, whatever its name.
     pub(crate) fn is_of_the_missing(&self) -> bool {
         matches!(self, StoreError::MissingWriter { .. } | StoreError::Damaged { file: FileKind::Journal, .. })

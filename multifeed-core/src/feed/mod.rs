@@ -299,6 +299,10 @@ impl Feed {
                             && (unread.is_of_the_disk() || may_be(&feed)) =>
                     {
                         feed.unread_writer = journal.mark(slot, &feed.key).and_then(Checkpoint::as_unread_writer);
+                        if unread.is_of_the_disk() && feed.local_name.is_none() {
+                            // There is a secret key: the name is its writer's.
+                            feed.local_name = Self::name_in(&mut untouched, slot).unwrap_or_default();
+                        }
                         opening.unread.push(unread);
                         Ok(feed)
                     }
@@ -349,8 +353,10 @@ impl Feed {
                 }
             }
         };
-        // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
-        let local_name = local_name.filter(|name| writer_key.is_some() || is_key_name(name, &key));
+        // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it. A writer's feed keeps the name that the
+        // journal knows, also without its secret key: else the name would stand for nothing, or for another feed.
+        let lost = mark.filter(|_| writer_key.is_none()).and_then(|mark| mark.writer.as_ref()?.name.clone());
+        let local_name = lost.or(local_name.filter(|name| writer_key.is_some() || is_key_name(name, &key)));
         if let Some(mark) = mark.filter(|_| writer_key.is_none() && !journal.is_unclean())
             && let Some(feed) = Self::open_unchanged(storage, slot, key, &local_name, mark)?
         {

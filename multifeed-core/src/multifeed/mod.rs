@@ -348,8 +348,10 @@ impl<S: Storage> Multifeed<S> {
         }
         if let Some(id) = self.members.catalog.named(name) {
             let feed = &self.slot(id).feed;
-            let taken = || StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() };
-            return if feed.writable() { Ok(Some(id)) } else { Err(taken()) };
+            // Of a writer without its secret key: why that is so.
+            let lost = self.members.catalog.lost_writer(name).cloned();
+            let why = || lost.unwrap_or(StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() });
+            return if feed.writable() { Ok(Some(id)) } else { Err(why()) };
         }
         if self.members.catalog.lost_writer(name).is_some() {
             self.take_back_missing();
@@ -445,6 +447,26 @@ impl<S: Storage> Multifeed<S> {
     pub fn find_name(&self, name: &str) -> Option<FeedId> {
         let numbered = || self.members.catalog.at(members::names::numbered(name)?);
         self.members.catalog.named(name).or_else(|| numbered().filter(|id| self.slot(*id).feed.local_name().is_none()))
+    }
+
+    /// Returns why the writer of a name cannot be used, if this store knows that there is one: its folder is [missing](StoreError::MissingWriter), or
+    /// could not be opened, or its secret key cannot be read. Such a name stands for no other feed.
+    pub fn lost_writer(&self, name: &str) -> Option<&StoreError> {
+        self.members.catalog.lost.get(name)
+    }
+
+    /// Returns the writers that cannot be used, as [`lost_writer`](Self::lost_writer) does, by name.
+    pub fn lost_writers(&self) -> impl Iterator<Item = (&str, &StoreError)> {
+        self.members.catalog.lost.iter().map(|(name, why)| (&**name, why))
+    }
+
+    /// Returns why secret keys may not be read, as those of another user's store, of feeds that are open all the same: they are read, checked and
+    /// served as ever, and only cannot be written. Each is among the [`problems`](Self::problems), too.
+    pub fn sealed_keys(&self) -> impl Iterator<Item = &StoreError> {
+        self.cores.report.problems.iter().filter(|problem| {
+            let feed = problem.slot().and_then(|slot| self.members.catalog.at(slot)).map(|id| &self.slot(id).feed);
+            problem.is_of_sealed_key() && feed.is_some_and(|feed| !feed.writable())
+        })
     }
 
     /// Appends blocks as one batch under one signature, and returns their indexes. Sessions hear of them at the next

@@ -287,6 +287,18 @@ impl Multifeed {
         self.shared().store.found().problems
     }
 
+    /// Returns why the writer of a name cannot be used, if the store knows that there is one: its folder is [missing](StoreError::MissingWriter), or
+    /// could not be opened, or its secret key cannot be read. Such a name stands for no other feed.
+    pub fn lost_writer(&self, name: &str) -> Option<StoreError> {
+        self.shared().store.found().lost_writers.remove(name)
+    }
+
+    /// Returns why secret keys may not be read, as those of another user's store, of feeds that are open all the same: they are read, checked and
+    /// served as ever, and only cannot be written. Each is among the [`problems`](Self::problems), too.
+    pub fn sealed_keys(&self) -> Vec<StoreError> {
+        self.shared().store.found().sealed_keys
+    }
+
     /// Returns what opening had to cut off after a crash.
     pub fn recovered(&self) -> Vec<Recovered> {
         self.shared().store.found().recovered

@@ -29,7 +29,7 @@ pub(in crate::multifeed) struct Catalog {
     /// A number past those of all folders.
     end: u32,
     /// Writers whose folders could not be opened: another one must not take their name.
-    lost: BTreeMap<String, StoreError>,
+    pub(in crate::multifeed) lost: BTreeMap<String, StoreError>,
     /// Why names of folders could not be read.
     unread: Vec<StoreError>,
     /// Names that a new writer may have, though a missing one has or may have them.

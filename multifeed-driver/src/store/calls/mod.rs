@@ -4,6 +4,7 @@ pub(crate) mod call;
 pub(crate) mod mailbox;
 pub(crate) mod waiting;
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -50,6 +51,8 @@ pub(crate) struct StoreShared {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
     pub(crate) problems: Vec<StoreError>,
+    pub(crate) lost_writers: BTreeMap<String, StoreError>,
+    pub(crate) sealed_keys: Vec<StoreError>,
     pub(crate) recovered: Vec<Recovered>,
     pub(crate) exposed: Vec<ExposedKey>,
     pub(crate) rearranged: Vec<Rearranged>,
@@ -122,6 +125,8 @@ impl StoreShared {
     pub(crate) fn note_found<S: Storage>(&self, multi: &multifeed_core::Multifeed<S>) {
         *lock(&self.found) = Found {
             problems: multi.problems().iter().map(|problem| multi.told(problem.clone())).collect(),
+            lost_writers: multi.lost_writers().map(|(name, why)| (name.to_owned(), multi.told(why.clone()))).collect(),
+            sealed_keys: multi.sealed_keys().map(|problem| multi.told(problem.clone())).collect(),
             recovered: multi.recovered().to_vec(),
             exposed: multi.exposed_keys().to_vec(),
             rearranged: multi.rearranged().to_vec(),
