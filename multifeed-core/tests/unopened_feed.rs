@@ -67,7 +67,9 @@ fn a_folder_that_cannot_be_opened_holds_up_no_other_feed() {
             let reports: Vec<_> = links[0].events[side]
                 .iter()
                 .filter_map(|event| match event {
-                    PeerEvent::Damaged { key, block: None, error: StoreError::Occupied { slot } } => {
+                    // By what is wrong with it.
+                    PeerEvent::Damaged { key, block: None, error: StoreError::Damaged { slot, file, .. } } => {
+                        assert_eq!(*file, FileKind::Signatures);
                         Some((*key, *slot))
                     }
                     _ => None,

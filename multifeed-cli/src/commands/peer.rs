@@ -310,7 +310,7 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
             };
             output.print(|| format!("{who}{message}"), &event)
         }
-        SyncEvent::Damaged { key, block, reason, code } => {
+        SyncEvent::Damaged { key, block, reason, code, repairable } => {
             const MENDED: &str = "(`multifeed verify --repair` mends it)";
             let people = || match (block, *code) {
                 (Some(block), _) => {
@@ -318,7 +318,14 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
                 }
                 // What helps against that is among the reason.
                 (None, "ERR_LIST_LOST") => format!("{who}feed {key} is not taken: {reason}"),
-                (None, _) => format!("{who}feed {key} is damaged here, and is not synced {MENDED}: {reason}"),
+                (None, _) if *repairable => {
+                    format!("{who}feed {key} is damaged here, and is not synced {MENDED}: {reason}")
+                }
+                (None, "ERR_STORE_DAMAGED") => format!("{who}feed {key} is damaged here, and is not synced: {reason}"),
+                // The system does not let its files be read or written, or another program has them.
+                (None, _) => {
+                    format!("{who}feed {key} is not synced: {reason}; put that right, and sync again")
+                }
             };
             let key = Some(key.to_string());
             output.print(people, &Event::Damaged { key, name: None, block: *block, message: reason })

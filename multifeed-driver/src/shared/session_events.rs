@@ -88,9 +88,9 @@ pub enum SyncEvent {
         /// The measured rate, in bytes a second.
         per_second: u64,
     },
-    /// The feed's files are damaged, as a request of the remote or a received block showed. The feed's channel closes, and the session goes on.
-    /// [`Feed::repair`](crate::Feed::repair) restores what is damaged, or gives it up so that it can be fetched again. With the code `ERR_LIST_LOST`: the feed
-    /// cannot be accepted, because the list of feeds of its multifeed is lost.
+    /// The feed's files are damaged, or the disk does not read or write them, which showed when the remote asked for something of it, or brought
+    /// something. Its channel closes, and the session goes on. Or the feed cannot be taken, as the list of feeds of its multifeed is lost
+    /// (`ERR_LIST_LOST`).
     Damaged {
         /// The feed.
         key: FeedKey,
@@ -100,6 +100,8 @@ pub enum SyncEvent {
         reason: String,
         /// A name for the kind of failure, as [`StoreError::code`](crate::StoreError::code) gives it.
         code: &'static str,
+        /// Whether [`Feed::repair`](crate::Feed::repair) helps: it makes what is wrong again, or gives it up so that it can come again.
+        repairable: bool,
     },
     /// A feed's writer signed two histories, and the remote holds the other one. Nothing more of the feed is fetched, and the session goes on.
     Conflict {

@@ -72,6 +72,13 @@ impl<S: Storage> Multifeed<S> {
         self.unopened_folder(key).map_or(Ok(()), |slot| Err(StoreError::Occupied { slot }))
     }
 
+    /// Why a folder is in the way of its own feed: what keeps it from being opened, if that is known.
+    pub(in crate::multifeed) fn why_occupied(&self, error: StoreError) -> StoreError {
+        let StoreError::Occupied { slot } = error else { return error };
+        let why = self.cores.report.problems.iter().find(|problem| problem.slot() == Some(slot));
+        why.cloned().unwrap_or(error)
+    }
+
     fn read_unopened(&mut self) {
         while let Some(slot) = self.members.catalog.unopened.unread.pop_first() {
             let key = self.key_in(slot).ok().flatten();
@@ -102,19 +109,20 @@ impl<S: Storage> Multifeed<S> {
         let unknown = !self.members.catalog.unopened.unknown.is_empty()
             || self.set_of(id).is_some_and(|set| !self.members.sets.lists.is_whole(set));
         let missed: Vec<_> = self.members.catalog.unopened.by_key.iter().copied().filter(is_missed).collect();
+        let told = missed.iter().take(self.limits.unopened_reports);
+        let told: Vec<_> = told.map(|&(key, slot)| (key, self.why_occupied(StoreError::Occupied { slot }))).collect();
         if let Some(session) = self.sessions.get_mut(&id) {
             if !missed.is_empty() || unknown {
                 session.part();
             }
-            for (key, slot) in missed.into_iter().take(self.limits.unopened_reports) {
-                session.damaged(key, None, StoreError::Occupied { slot });
-            }
+            told.into_iter().for_each(|(key, error)| session.damaged(key, None, error));
         }
     }
 
     /// A feed whose turn it is on a session cannot be opened here: its channel closes without a word, so that the remote knows that it was not
     /// taken. What is wrong with it is reported once, unless it was before.
     pub(in crate::multifeed) fn leave_unopened(&mut self, id: SessionId, key: FeedKey, error: Option<StoreError>) {
+        let error = error.map(|error| self.why_occupied(error));
         if let Some(session) = self.sessions.get_mut(&id) {
             session.part();
             if let Some(error) = error.filter(|_| !session.offers.is_quiet(&key)) {

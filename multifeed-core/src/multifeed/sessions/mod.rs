@@ -562,8 +562,10 @@ impl<S: Storage> Multifeed<S> {
         };
         match fault {
             PeerFault::Store(error) if is_of_the_feed(&error) && session.single_feed().is_none() => {
-                let key = self.feeds[feed.0 as usize].feed.key();
-                session.damaged(key, None, error);
+                let (key, error) = (self.feeds[feed.0 as usize].feed.key(), self.why_occupied(error));
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.damaged(key, None, error);
+                }
                 self.leave_channel(id, feed);
             }
             fault => self.fault(id, fault),

@@ -34,8 +34,9 @@ impl<S: Storage> Store<S> {
                     SyncEvent::SlowBlock { key, index, size, per_second }
                 }
                 PeerEvent::Damaged { key, block, error } => {
+                    let repairable = error.is_of_one_place() && self.multi.find(&key).is_some();
                     let error = self.multi.told(error);
-                    SyncEvent::Damaged { key, block, reason: error.to_string(), code: error.code() }
+                    SyncEvent::Damaged { key, block, reason: error.to_string(), code: error.code(), repairable }
                 }
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::WriterBehind { key, held, len } => SyncEvent::WriterBehind { key, held, len },
