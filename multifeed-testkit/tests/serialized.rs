@@ -21,7 +21,7 @@ fn a_key_is_its_text() -> Result<()> {
     ensure!(there_and_back(&DEFAULT_ROOT_KEY)? == text);
     ensure!(there_and_back(&DEFAULT_ROOT_KEY.discovery_key())? == format!("\"{}\"", DEFAULT_ROOT_KEY.discovery_key()));
     let error = serde_json::from_str::<DiscoveryKey>("\"be\"").unwrap_err().to_string();
-    ensure!(error.starts_with("a key is written as 64 hex digits"), "{error}");
+    ensure!(error.starts_with("a key has 64 hex digits"), "{error}");
     ensure!(serde_json::from_str::<FeedKey>("[1]").is_err(), "a list is no key");
     Ok(())
 }

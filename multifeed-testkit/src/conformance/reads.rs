@@ -422,7 +422,7 @@ pub async fn key_pairs_come_and_go<A: Adapter>() {
     let copy = b.feed(feed.key()).unwrap();
     assert!(feed.writable() && !copy.writable() && copy.key_pair().await.unwrap().is_none());
     // A folder that is there is not made writable by that: its writer may be at work elsewhere.
-    assert_eq!(b.writer_with("mine", imported).await.unwrap_err().code(), "ERR_STORE_OCCUPIED");
+    assert_eq!(b.writer_with("mine", imported).await.unwrap_err().code(), "ERR_KEY_IN_USE");
 }
 
 /// Handles are for any thread, and clones are the same feed.
