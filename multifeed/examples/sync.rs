@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 /// Appends a block to our own feed in `folder`, then syncs with the peer listening at `address`.
 pub async fn sync(address: &str, folder: &str) -> Result<(), Box<dyn std::error::Error>> {
     let multi = Multifeed::open(folder, Options::default()).await?; // the public default key: see Options::new
-    let writer = multi.writer("local").await?; // our own feed of that name, created if there is none
+    let writer = multi.writer("local").await?; // our own `Feed` of that name, created if there is none
     writer.append("foo").await?;
 
     let stream = TcpStream::connect(address).await?;

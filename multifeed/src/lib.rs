@@ -24,7 +24,7 @@
 //! # #[cfg(feature = "tokio")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let multi = Multifeed::open("./db", Options::default()).await?;
-//! let writer = multi.writer("local").await?; // our own feed of that name, created if there is none
+//! let writer = multi.writer("local").await?; // our own `Feed` of that name, created if there is none
 //! writer.append("foo").await?;
 //!
 //! let stream = TcpStream::connect("192.0.2.7:7000").await?;
@@ -107,8 +107,10 @@
 //!
 //! - `Multifeed`, `Feed` and `Networker` are handles. Cloning one is cheap; clones can be sent to other tasks and all refer to the same underlying object.
 //! - Every block of every feed is fetched, unless the multifeed is opened as [sparse](Options::with_sparse).
-//! - A live stream waits for blocks that are missing or not written yet, and ends (`None`) when the multifeed is closed. With `ReadOptions::default()` it
-//!   also waits for missing blocks, and ends at the feed's present length. After an error a stream ends.
+//! - A live stream (`ReadOptions::live()`) waits for blocks that are missing or not written yet, and ends (`None`) when the multifeed is closed. A stream
+//!   with `ReadOptions::default()` also waits for missing blocks, and ends at the length that the feed had when the stream was created. After an error
+//!   a stream ends.
+//! - [`Multifeed::open`] creates the folder if there is none. Blocks are anything that is `AsRef<[u8]>`.
 //! - Blocks are ordered within a feed only. Put a timestamp, or links to other feeds' blocks, into the blocks if you need more.
 //! - A writer's name is local: peers see only its key. `{}` prints a key in full, `{:?}` its first eight digits and an ellipsis. A root key
 //!   is printed the same way: do not log it with `{}`.
@@ -173,6 +175,7 @@
 //! opt-level = 2
 //! ```
 //!
+//! [`Multifeed::open`]: driver::Multifeed::open
 //! [`Multifeed::writer`]: driver::Multifeed::writer
 //! [`Multifeed::writer_with_signer`]: driver::Multifeed::writer_with_signer
 //! [`Multifeed::all_feeds`]: driver::Multifeed::all_feeds

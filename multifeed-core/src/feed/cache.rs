@@ -223,6 +223,13 @@ impl Window {
         Some((stretch.bytes.slice(start..end), stretch.start + end as u64))
     }
 
+    /// Whether a block was checked.
+    pub(super) fn has_checked(&self, block: u64) -> bool {
+        self.0.as_ref().is_some_and(|stretch| {
+            block.checked_sub(stretch.first).is_some_and(|number| number < stretch.ends.len() as u64)
+        })
+    }
+
     /// Whether the block before this one was the last that was checked.
     pub(super) fn follows(&self, block: u64) -> bool {
         self.0.as_ref().is_some_and(|stretch| stretch.follows(block))

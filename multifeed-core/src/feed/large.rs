@@ -106,14 +106,18 @@ impl Feed {
         first: u64,
         others: impl Iterator<Item = u64>,
     ) {
-        if self.large.has(first) || self.window.checked(first).is_some() {
+        if self.window.has_checked(first) || self.large.has(first) {
             return;
         }
         let mut run: Vec<(Node, Bytes, u64)> = Vec::new();
         for block in std::iter::once(first).chain(others).take(TOGETHER) {
             let is_of_the_kind = |size: u64| size > MIN_BYTES as u64 && size <= MAX_AHEAD_BYTES as u64;
+            // No feed of so few bytes has a large block.
+            if self.byte_length <= MIN_BYTES as u64 || !self.has(block) {
+                break;
+            }
             let Ok(leaf) = self.node(storage, 2 * block) else { break };
-            if !self.has(block) || !is_of_the_kind(leaf.size) || self.large.has(block) {
+            if !is_of_the_kind(leaf.size) || self.large.has(block) {
                 break;
             }
             let Ok(Some(bytes)) = self.get(storage, block) else { break };
