@@ -146,9 +146,11 @@ async fn follow(
                 return Ok(());
             }
         }
-        let begun = Instant::now();
         let request = Request::new(Ask::Cat(wanted.clone()), global, &options);
-        let result = match control::through(&request, output, writing).await {
+        let answered = control::through(&request, output, writing).await;
+        // What looking at the files costs decides when to look again, not how long another process answered.
+        let begun = Instant::now();
+        let result = match answered {
             // That process ended; another one may have the store next.
             Some(Err(error)) if error.code() == code::NO_ANSWER => Ok(()),
             Some(done) => return done,

@@ -33,8 +33,10 @@ async fn watch(global: &Global, options: Options, output: &Output) -> Result<(),
     let mut known: Option<Known> = None;
     let mut failed = None;
     loop {
+        let answered = control::through(&request, output, &mut NoBlocks).await;
+        // What looking at the files costs decides when to look again, not how long another process answered.
         let begun = Instant::now();
-        let looked = match control::through(&request, output, &mut NoBlocks).await {
+        let looked = match answered {
             // That process ended; another one may have the store next. What it said is not to be said again.
             Some(Err(error)) if error.code() == code::NO_ANSWER => {
                 known = None;
