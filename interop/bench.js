@@ -62,7 +62,10 @@ const roles = {
     const server = net.createServer(async (socket) => {
       const start = performance.now()
       await sync(multi, socket, false)
-      if (multi.feeds().some((feed) => feed.stats.totals.uploadedBlocks > 0)) await finish(multi, start)
+      if (!multi.feeds().some((feed) => feed.stats.totals.uploadedBlocks > 0)) return
+      // A process that ends resets its connection, and with it what the other side has not read yet.
+      await new Promise((resolve) => setTimeout(resolve, 500))
+      await finish(multi, start)
     })
     server.listen(port, host, () => {
       const bound = server.address()

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::feeds::role;
-use crate::watch::report;
+use multifeed_benches::watch::report;
 
 #[derive(Args)]
 pub(crate) struct Claims {

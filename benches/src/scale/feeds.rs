@@ -12,7 +12,7 @@ use multifeed_testkit::js;
 use serde_json::Value;
 
 use crate::plot;
-use crate::watch::{Peak, report, wait, wait_for};
+use multifeed_benches::watch::{Peak, report, wait, wait_for};
 
 #[derive(Args)]
 pub(crate) struct Feeds {

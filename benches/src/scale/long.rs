@@ -9,7 +9,7 @@ use multifeed_benches::processes::{Server, build_command};
 use serde_json::Value;
 
 use crate::feeds::role;
-use crate::watch::{Peak, report, wait};
+use multifeed_benches::watch::{Peak, report, wait};
 
 #[derive(Args)]
 pub(crate) struct Long {

@@ -13,7 +13,6 @@ mod long;
 mod plot;
 mod roles;
 mod syncs;
-mod watch;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

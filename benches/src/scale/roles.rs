@@ -10,7 +10,7 @@ use clap::Subcommand;
 use multifeed_core::{Feed, FileId, FileStorage, KeyPair, Multifeed, Options, Slot, Storage};
 use serde_json::{Value, json};
 
-use crate::watch::own_peak_bytes;
+use multifeed_benches::watch::own_peak_bytes;
 
 #[path = "../../../multifeed-core/tests/common/long.rs"]
 mod long;

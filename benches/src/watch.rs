@@ -14,28 +14,28 @@ const EVERY: Duration = Duration::from_millis(10);
 
 /// The most that a process was seen to use.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Peak {
+pub struct Peak {
     /// Bytes resident.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Open files, sockets and pipes included.
-    pub(crate) files: usize,
+    pub files: usize,
 }
 
 impl Peak {
     /// Looks at a process once. One that is gone changes nothing.
-    pub(crate) fn look(&mut self, process: u32) {
+    pub fn look(&mut self, process: u32) {
         self.bytes = self.bytes.max(peak_bytes(&format!("/proc/{process}/status")));
         self.files = self.files.max(fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count));
     }
 }
 
 /// The most that this process had resident so far, in bytes.
-pub(crate) fn own_peak_bytes() -> u64 {
+pub fn own_peak_bytes() -> u64 {
     peak_bytes("/proc/self/status")
 }
 
 /// Waits for a process while looking at it and at another one. Gives how long that took.
-pub(crate) fn wait(child: &mut Child, peak: &mut Peak, other: Option<(u32, &mut Peak)>) -> Result<Duration> {
+pub fn wait(child: &mut Child, peak: &mut Peak, other: Option<(u32, &mut Peak)>) -> Result<Duration> {
     let start = Instant::now();
     let mut other = other;
     loop {
@@ -52,7 +52,7 @@ pub(crate) fn wait(child: &mut Child, peak: &mut Peak, other: Option<(u32, &mut 
 }
 
 /// Runs a process that prints JSON objects until one of them is the one that is waited for, then ends it. Gives how long that took.
-pub(crate) fn wait_for(
+pub fn wait_for(
     command: &mut Command,
     awaited: impl Fn(&Value) -> bool,
     mut look: impl FnMut(u32),
@@ -88,7 +88,7 @@ pub(crate) fn wait_for(
 }
 
 /// Runs a process that prints one JSON object as its last line.
-pub(crate) fn report(command: &mut Command) -> Result<Value> {
+pub fn report(command: &mut Command) -> Result<Value> {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "a measured process failed: {}", output.status);
     let last = output.stdout.split(|&byte| byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
