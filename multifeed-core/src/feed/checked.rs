@@ -387,7 +387,7 @@ mod tests {
     use crate::feed::files::node_offset;
     use crate::feed::{Answer, Problem, VerifyCursor};
     use crate::keys::key_pair::KeyPair;
-    use crate::storage::{FileId, MemoryStorage, Slot};
+    use crate::storage::{MemoryStorage, Slot};
 
     const BLOCKS: u64 = 21;
 
@@ -402,12 +402,6 @@ mod tests {
         feed.append(&mut disk, &(0..BLOCKS).map(block).collect::<Vec<_>>()).unwrap();
         feed.trim();
         (feed, disk)
-    }
-
-    fn flip(disk: &mut MemoryStorage, kind: FileKind, at: u64) {
-        let mut byte = [0];
-        disk.read_at(FileId::new(Slot(0), kind), at, &mut byte).unwrap();
-        disk.write_at(FileId::new(Slot(0), kind), at, &[byte[0] ^ 0x40]).unwrap();
     }
 
     fn answer(feed: &mut Feed, disk: &mut MemoryStorage, index: u64, digest: u64) -> Result<Vec<Node>, StoreError> {
@@ -434,7 +428,7 @@ mod tests {
         // In the hash, and in the size.
         for (&rotten, byte) in nodes.iter().flat_map(|node| [3, 38].map(|byte| (node, byte))) {
             let mut theirs = disk.clone();
-            flip(&mut theirs, FileKind::Tree, node_offset(rotten) + byte);
+            theirs.flip(FileKind::Tree, node_offset(rotten) + byte);
             let (mut feed, _) = written();
             // In an order in which not all comes from what was read ahead.
             for (index, digest) in requests.clone().chain(requests.clone().rev()) {
@@ -469,10 +463,10 @@ mod tests {
         let (mut feed, mut disk) = written();
         let proofs: Vec<_> = (0..BLOCKS).map(|index| answer(&mut feed, &mut disk, index, 0).unwrap()).collect();
         for at in (0..feed.byte_len()).step_by(3) {
-            flip(&mut disk, FileKind::Data, at);
+            disk.flip(FileKind::Data, at);
         }
         for node in 0..2 * BLOCKS - 1 {
-            flip(&mut disk, FileKind::Tree, node_offset(node));
+            disk.flip(FileKind::Tree, node_offset(node));
         }
         // The second remote costs no read and no hash.
         for index in 0..BLOCKS {
@@ -492,8 +486,8 @@ mod tests {
     fn verify_and_audit_find_what_rotted_under_the_caches() {
         let (mut feed, mut disk) = written();
         let proofs: Vec<_> = (0..BLOCKS).map(|index| answer(&mut feed, &mut disk, index, 0).unwrap()).collect();
-        flip(&mut disk, FileKind::Data, 0);
-        flip(&mut disk, FileKind::Tree, node_offset(1));
+        disk.flip(FileKind::Data, 0);
+        disk.flip(FileKind::Tree, node_offset(1));
         let step = feed.verify_step(&mut disk, &mut VerifyCursor::default(), usize::MAX).unwrap();
         let found: Vec<_> = step.findings.iter().map(|finding| finding.problem).collect();
         let node = |node| Problem::NodeDamaged { node };
@@ -512,7 +506,7 @@ mod tests {
     fn a_block_that_rotted_is_not_checked_with_its_neighbours() {
         for rotten in 0..BLOCKS {
             let (mut feed, mut disk) = written();
-            flip(&mut disk, FileKind::Data, (0..rotten).map(|index| block(index).len() as u64).sum());
+            disk.flip(FileKind::Data, (0..rotten).map(|index| block(index).len() as u64).sum());
             for index in (0..BLOCKS).chain(0..BLOCKS) {
                 let read = feed.get_verified(&mut disk, index);
                 assert_eq!(read.is_err(), index == rotten, "{rotten}: {index}");

@@ -143,7 +143,7 @@ mod tests {
     use crate::error::StoreError;
     use crate::feed::cache::Window;
     use crate::keys::key_pair::KeyPair;
-    use crate::storage::{FileId, FileKind, MemoryStorage, Slot};
+    use crate::storage::{FileKind, MemoryStorage, Slot};
 
     const BLOCKS: u64 = 12;
 
@@ -164,12 +164,6 @@ mod tests {
         feed.append(&mut disk, &(0..BLOCKS).map(block).collect::<Vec<_>>()).unwrap();
         feed.trim();
         (feed, disk)
-    }
-
-    fn flip(disk: &mut MemoryStorage, kind: FileKind, at: u64) {
-        let mut byte = [0];
-        disk.read_at(FileId::new(Slot(0), kind), at, &mut byte).unwrap();
-        disk.write_at(FileId::new(Slot(0), kind), at, &[byte[0] ^ 1]).unwrap();
     }
 
     fn offset(index: u64) -> u64 {
@@ -205,7 +199,7 @@ mod tests {
         let (mut feed, mut disk) = written();
         feed.check_ahead(&mut disk, 8, [9, 10, 11, 0].into_iter());
         feed.window = Window::default();
-        (0..offset(BLOCKS)).step_by(1000).for_each(|at| flip(&mut disk, FileKind::Data, at));
+        (0..offset(BLOCKS)).step_by(1000).for_each(|at| disk.flip(FileKind::Data, at));
         for index in [9, 8, 11, 10] {
             assert_eq!(feed.get_verified(&mut disk, index).unwrap(), Some(block(index)));
             // The second time it is read.
@@ -225,7 +219,7 @@ mod tests {
             ] {
                 let (mut feed, mut disk) = written();
                 assert!(serve(&mut feed, &mut disk, &all).iter().all(Result::is_ok));
-                flip(&mut disk, kind, at);
+                disk.flip(kind, at);
                 // All that was read is forgotten, and what is known of it is not.
                 let large = std::mem::take(&mut feed.large);
                 feed.trim();

@@ -34,6 +34,14 @@ impl MemoryStorage {
         Self::default()
     }
 
+    /// Has a bit of a file of the first folder rot.
+    #[cfg(test)]
+    pub(crate) fn flip(&mut self, kind: FileKind, at: u64) {
+        let (file, mut byte) = (FileId::new(Slot(0), kind), [0]);
+        self.read_at(file, at, &mut byte).unwrap();
+        self.write_at(file, at, &[byte[0] ^ 0x40]).unwrap();
+    }
+
     /// Returns the bytes of a file, gaps as zeros; `None` if it is absent.
     pub fn contents(&self, file: FileId) -> Option<Vec<u8>> {
         let file = self.files.get(&file)?;
