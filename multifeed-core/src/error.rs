@@ -12,6 +12,8 @@ use std::fmt;
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
+use crate::feed::Contradiction;
+
 /// Blocks could not be appended. The feed is as it was before.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
@@ -178,6 +180,10 @@ pub enum PutError {
         /// The bound, in bytes.
         limit: u64,
     },
+    /// It has another node than the one held, and whose fault that is, is not known yet: [`Feed::resolve`](crate::feed::Feed::resolve) looks
+    /// for it.
+    #[error("a node of the proof is not the one held, and it is not known yet which of them is wrong")]
+    Contradiction(Box<Contradiction>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -188,7 +194,7 @@ impl PutError {
     pub fn code(&self) -> &'static str {
         match self {
             PutError::Proof(ProofError::Conflict(_)) => "ERR_CONFLICT",
-            PutError::Proof(_) => "ERR_PROOF",
+            PutError::Proof(_) | PutError::Contradiction(_) => "ERR_PROOF",
             PutError::TooLong { .. } | PutError::TooManyBytes { .. } => "ERR_LIMIT",
             PutError::Store(error) => error.code(),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use link::{Link, Store, run, store};
 use multifeed_core::{
-    FeedId, FileId, FileKind, KeyPair, MultifeedEvent, Options, PeerEvent, Replicate, Want, WantOptions,
+    FeedId, FileId, FileKind, KeyPair, MultifeedEvent, Options, PeerEvent, Replicate, Slot, Storage, Want, WantOptions,
 };
 use multifeed_proto::{Command, Event, Have, Message, Origin, Request, Root, Token};
 use played::Played;
@@ -276,6 +276,45 @@ fn a_reader_that_holds_some_of_both_histories_is_told() {
             link.totals(1);
         }
         assert!(stores[2].find(&KeyPair::from_seed(&[2; 32]).public_key()).is_some(), "{case}");
+    }
+}
+
+/// The signature of the older history may lie behind many that rotted: it is looked for in steps, and nothing is fetched from the remote
+/// meanwhile.
+#[test]
+fn a_fork_is_proven_in_steps() {
+    let theirs: Vec<&str> = vec!["x"; 600];
+    let ours: Vec<&str> = vec!["y"; 400];
+    for (options, rotten, steps) in [(once(), 256..400, 2), (live(), 256..400, 2), (live(), 390..400, 0), (live(), 256..320, 1)]
+    {
+        let case = format!("{options:?}, {rotten:?}");
+        let mut stores = devices(&[], [&theirs, &ours]);
+        stores.push(store());
+        let id = stores[2].add(pair().public_key()).unwrap();
+        for (from, block) in [(1, 5), (0, 599)] {
+            stores[2].want(id, Want::Block(block), WantOptions::default()).unwrap();
+            run_once(&mut stores, [from, 2], &Replicate { sparse: Some(true), ..once() });
+        }
+        assert_eq!((stores[2].info(id).unwrap().len, stores[2].info(id).unwrap().downloaded), (600, 2));
+        let mut disk = link::closed(&stores.pop().unwrap());
+        for length in rotten {
+            let file = FileId::new(Slot(0), FileKind::Signatures);
+            disk.write_at(file, 32 + 64 * (length - 1), &[7; 64]).unwrap();
+        }
+        stores.push(multifeed_core::Multifeed::open(disk, Options::default()).unwrap());
+        let id = stores[2].find(&pair().public_key()).unwrap();
+        let mut link = Link::plain(&mut stores, [0, 2], options);
+        run(&mut stores, std::slice::from_mut(&mut link), NOW);
+        let held = stores[2].info(id).unwrap().downloaded;
+        for step in 0..steps {
+            assert_eq!(conflicts(&link), [vec![], vec![]], "{case}: {step}");
+            assert_eq!(stores[2].poll_timeout(), Some(NOW), "{case}: {step}");
+            assert_eq!(stores[2].info(id).unwrap().downloaded, held, "{case}: {step}");
+            stores[2].handle_timeout(NOW);
+            run(&mut stores, std::slice::from_mut(&mut link), NOW);
+        }
+        assert_ne!(stores[2].poll_timeout(), Some(NOW), "{case}");
+        assert_eq!(conflicts(&link), [vec![], vec![(600, 400)]], "{case}: {:?}", link.events);
     }
 }
 

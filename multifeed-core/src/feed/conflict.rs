@@ -2,24 +2,43 @@
 
 use multifeed_proto::Node;
 
-use super::Feed;
-use super::files::{Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
+use super::files::SIGNATURE;
+use super::{Feed, SignatureSearch};
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
-// A search is one call, and no steps between other work: what the message meets, and whose fault it is, hangs on its end. Few can start one: a
-// proof that the feed's own writer signed, or, for a copy with holes, a lie about the size of a node that is held. Signatures are valid as they
-// are written, so that the first one found ends it, unless the file is damaged. At the worst one call takes 0.34 s (4096 checks, measured with
-// signatures that are another length's), or reads 256 MiB of zeros (64 MiB of cached ones took 19 to 44 ms). Holes in the file are not read.
+// A signature is valid as it is written, so that the first one found ends a search, unless the file is damaged. Few can start one: a proof that
+// the feed's own writer signed, or, for a copy with holes, a lie about the size of a node that is held. Holes in the file are not read.
 
-/// Lengths of which a signature is looked for in one go, 256 MiB of them: the next proof that shows the same goes on where this one ended.
-const MOST_LENGTHS: u64 = 1 << 22;
-/// Signatures that are held against roots in one go.
-const MOST_CHECKED: usize = 4096;
+/// Signatures that are read in one step: 1 MiB.
+const MOST_READ: u64 = (1 << 20) / SIGNATURE as u64;
+/// Signatures that are held against roots in one step.
+const MOST_CHECKED: usize = 64;
+
+/// A proof has a node that is not the one that is held, and it is not known yet what that makes of it: that hangs on whether the writer signed the
+/// one that is held. [`Feed::resolve`] looks for the signature, in steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    node: u64,
+    claim: Claim,
+    search: Option<Search>,
+}
+
+/// What a proof says that has another node than the one held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It is signed.
+    Signed(Other),
+    /// It leads up to a node that is held. Below it that is of another history, which was taken in when nothing showed it, or damaged. The message
+    /// is true in any case.
+    Within,
+    /// It is the proof of this block, and has the node with another size.
+    Size(u64),
+}
 
 /// How far a signature over a node was looked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Search {
     /// The node, no root of the feed's length.
     top: Node,
@@ -27,62 +46,74 @@ pub(super) struct Search {
     from: u64,
 }
 
+/// What a step of a search came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Signature(Other),
+    /// Nothing yet, and there is more to look at.
+    NotYet,
+    /// Nothing, and all was looked at.
+    Nothing,
+}
+
 /// A length that is signed: in blocks, its root hash, and the signature, which an unsigned feed has not.
 type Signed = (u64, [u8; 32], Option<[u8; SIGNATURE]>);
 /// The same of one that has a signature.
-type Other = (u64, [u8; 32], [u8; SIGNATURE]);
+pub(super) type Other = (u64, [u8; 32], [u8; SIGNATURE]);
 
 impl Feed {
-    /// A signed proof has another node than the one held: what that makes of it.
-    pub(super) fn contradiction<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        node: u64,
-        length: u64,
-        root_hash: [u8; 32],
-        signature: [u8; 64],
-    ) -> PutError {
-        match self.signed_over(storage, node) {
-            Ok(Some(held)) => conflict(node, (length, root_hash, signature), held),
-            Ok(None) => self.damaged_node(node).into(),
-            Err(error) => error.into(),
-        }
+    /// A proof has another node than the one held: what that makes of it, or [`PutError::Contradiction`] if one step does not tell.
+    pub(super) fn contradiction<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64, claim: Claim) -> PutError {
+        let mut contradiction = Contradiction { node, claim, search: None };
+        let error = self.resolve(storage, &mut contradiction);
+        error.unwrap_or_else(|| PutError::Contradiction(Box::new(contradiction)))
     }
 
-    /// A proof leads up to a node that is held, and has another one below it than the one held. That is of another history, which was taken in
-    /// when nothing showed it, or damaged. The message is true in any case.
-    pub(super) fn contradiction_within<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> PutError {
-        match self.both_signed(storage, node) {
-            Ok(Some((other, held))) => conflict(node, other, held),
-            Ok(None) => self.damaged_node(node).into(),
-            Err(error) => error.into(),
-        }
-    }
-
-    /// The proof of a block has the node that is held, with another size.
-    pub(super) fn contradiction_of_size<S: Storage + ?Sized>(
+    /// Looks on for what a contradiction makes of a proof: the error that it deserves, or `None` if there is more to look at. One call reads at
+    /// most 1 MiB of signatures, and checks 64 of them.
+    pub fn resolve<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        block: u64,
-        node: u64,
-    ) -> PutError {
-        match self.signed_over(storage, node) {
-            Ok(Some(_)) => ProofError::Mismatch { index: block, node }.into(),
-            Ok(None) => self.damaged_node(node).into(),
-            Err(error) => error.into(),
-        }
+        contradiction: &mut Contradiction,
+    ) -> Option<PutError> {
+        self.look_on(storage, contradiction).unwrap_or_else(|error| Some(error.into()))
     }
 
-    /// The older length that a node which is held belongs to, and the one that all is held of now.
-    fn both_signed<S: Storage + ?Sized>(
+    fn look_on<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        node: u64,
-    ) -> Result<Option<(Other, Signed)>, StoreError> {
+        Contradiction { node, claim, search }: &mut Contradiction,
+    ) -> Result<Option<PutError>, StoreError> {
+        let (node, claim) = (*node, *claim);
         let top = self.top_over(storage, node)?;
-        let Some(other) = self.signed_before(storage, top, (MOST_LENGTHS, MOST_CHECKED))? else { return Ok(None) };
-        let held = self.signature(storage, self.length)?;
-        Ok(Some((other, (self.length, merkle::root_hash(&self.roots), held))))
+        let older = if self.roots.contains(&top) && claim != Claim::Within {
+            None
+        } else {
+            let search = match search {
+                Some(search) if search.top == top => search,
+                _ => search.insert(self.search_of(top)),
+            };
+            match self.search(storage, search)? {
+                Found::Signature(older) => Some(older),
+                Found::NotYet => return Ok(None),
+                Found::Nothing => return Ok(Some(self.damaged_node(node).into())),
+            }
+        };
+        let held = (self.length, merkle::root_hash(&self.roots), self.signature(storage, self.length)?);
+        let signed = |(length, root_hash, signature): Other| (length, root_hash, Some(signature));
+        Ok(Some(match (claim, older) {
+            (Claim::Size(block), _) => ProofError::Mismatch { index: block, node }.into(),
+            (Claim::Signed(claimed), older) => conflict(node, claimed, older.map_or(held, signed)),
+            (Claim::Within, Some(older)) => conflict(node, older, held),
+            (Claim::Within, None) => self.damaged_node(node).into(),
+        }))
+    }
+
+    /// A signature of this length was staged: no search has seen it.
+    pub(super) fn note_signature(&mut self, length: u64) {
+        if let Some(searched) = &mut self.searched {
+            searched.from = searched.from.min(length);
+        }
     }
 
     fn damaged_node(&self, node: u64) -> StoreError {
@@ -90,17 +121,6 @@ impl Feed {
             "node {node} is not what the nodes around it are made of, and no signature was found that covers it"
         );
         StoreError::damaged(self.slot, FileKind::Tree, why)
-    }
-
-    /// The signed length here that a node which is held belongs to: the feed's, or an older one if another history came after it.
-    fn signed_over<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> Result<Option<Signed>, StoreError> {
-        let top = self.top_over(storage, node)?;
-        if self.roots.contains(&top) {
-            let signature = self.signature(storage, self.length)?;
-            return Ok(Some((self.length, merkle::root_hash(&self.roots), signature)));
-        }
-        let older = self.signed_before(storage, top, (MOST_LENGTHS, MOST_CHECKED))?;
-        Ok(older.map(|(length, root_hash, signature)| (length, root_hash, Some(signature))))
     }
 
     /// The highest node that is held and made of this one.
@@ -117,53 +137,55 @@ impl Feed {
         Ok(top)
     }
 
-    /// The first length before the feed's that has this node as a root and is signed. No more than so many lengths are looked at, and signatures
-    /// checked, before the next call.
+    /// Where to begin to look for a signature over a node: where the last search ended, if that was of the same.
+    fn search_of(&self, top: Node) -> Search {
+        // It is a root of the lengths from this one on.
+        let first = flat::right_span(top.index) / 2 + 1;
+        let searched = self.searched.as_deref().filter(|searched| searched.top == top);
+        Search { top, from: searched.map_or(first, |searched| searched.from.max(first)) }
+    }
+
+    /// Takes one step in search of the first length before the feed's that has a node as a root and is signed.
+    fn search<S: Storage + ?Sized>(&mut self, storage: &mut S, search: &mut Search) -> Result<Found, StoreError> {
+        let found = self.search_within(storage, search, (MOST_READ, MOST_CHECKED))?;
+        if found != Found::NotYet {
+            self.searched = Some(Box::new(*search));
+        }
+        Ok(found)
+    }
+
+    /// As [`search`](Self::search), by no more signatures than that, which are read and checked.
     ///
     /// A writer that appends a million blocks at once signs the last of them alone, so the signature may lie as far away as the node has
     /// blocks below it.
-    fn signed_before<S: Storage + ?Sized>(
+    fn search_within<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        top: Node,
-        (lengths, mut checks): (u64, usize),
-    ) -> Result<Option<Other>, StoreError> {
-        // It is a root of these lengths.
-        let first = flat::right_span(top.index) / 2 + 1;
+        Search { top, from }: &mut Search,
+        (mut reads, checks): (u64, usize),
+    ) -> Result<Found, StoreError> {
         let end = (flat::right_span(flat::parent(top.index)) / 2 + 1).min(self.length);
-        let searched = self.searched.take().filter(|searched| searched.top == top);
-        let mut from = searched.map_or(first, |searched| searched.from);
-        let stop = end.min(from.saturating_add(lengths));
-        let mut buffer = Vec::new();
-        // Position, not length, is what the file counts by.
-        while let Some(position) = self.next_signature_place(storage, from - 1, stop.saturating_sub(1))? {
-            from = position + 1;
-            let count = (stop - from).min(SIGNATURES_AT_ONCE);
-            buffer.clear();
-            buffer.resize(count as usize * SIGNATURE, 0);
-            Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(from - 1), &mut buffer)?;
-            for (length, written) in (from..).zip(buffer.chunks_exact(SIGNATURE)) {
-                let staged = self.staged.signature(length - 1);
-                let signature = staged.or_else(|| written.try_into().ok()).filter(|bytes| *bytes != [0; SIGNATURE]);
-                let Some(signature) = signature else { continue };
-                if checks == 0 {
-                    self.searched = Some(Box::new(Search { top, from: length }));
-                    return Ok(None);
+        for _ in 0..checks {
+            // Position, not length, is what the file counts by.
+            let (length, signature) = match self.signature_within(storage, *from - 1..end.saturating_sub(1), &mut reads)? {
+                SignatureSearch::Found(length, signature) => (length, signature),
+                SignatureSearch::From(position) => {
+                    *from = position + 1;
+                    return Ok(Found::NotYet);
                 }
-                checks -= 1;
-                if let Some(roots) = self.roots_of(storage, length)?
-                    && let root_hash = merkle::root_hash(&roots)
-                    && self.signature_is_valid(&root_hash, length, &signature)
-                {
-                    self.searched = Some(Box::new(Search { top, from: length }));
-                    return Ok(Some((length, root_hash, signature)));
+                SignatureSearch::Absent => {
+                    *from = end.max(*from);
+                    return Ok(Found::Nothing);
                 }
+            };
+            let root_hash = self.roots_of(storage, length)?.map(|roots| merkle::root_hash(&roots));
+            if let Some(root_hash) = root_hash.filter(|hash| self.signature_is_valid(hash, length, &signature)) {
+                *from = length;
+                return Ok(Found::Signature((length, root_hash, signature)));
             }
-            from += count;
+            *from = length + 1;
         }
-        from = from.max(stop);
-        self.searched = (from < end).then(|| Box::new(Search { top, from }));
-        Ok(None)
+        Ok(Found::NotYet)
     }
 }
 
@@ -178,6 +200,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::feed::files::signature_offset;
     use crate::keys::key_pair::KeyPair;
     use crate::storage::{MemoryStorage, Slot};
 
@@ -210,30 +233,69 @@ mod tests {
             (&[4, 5], &[6], (4, 1), 2, Some(7)),
             (&[4, 5], &[6], (4, 3), 0, Some(7)),
             (&[4], &[5, 6], (3, 9), 1, Some(7)),
-            (&[4, 5], &[6, 7], (4, 2), 0, None),
-            (&[4, 5, 6, 7], &[], (1, 1), 3, None),
+            (&[4, 5], &[6, 7], (4, 2), 1, None),
+            (&[4, 5, 6, 7], &[], (1, 1), 4, None),
         ] {
             let (mut feed, mut disk, top) = signed(9, wrong, lost);
             let case = format!("{wrong:?}, {lost:?}, {bounds:?}");
+            let mut search = feed.search_of(top);
             for _ in 0..gone {
-                assert!(feed.signed_before(&mut disk, top, bounds).unwrap().is_none(), "{case}");
-                assert!(feed.searched.is_some(), "{case}");
+                assert_eq!(feed.search_within(&mut disk, &mut search, bounds).unwrap(), Found::NotYet, "{case}");
             }
-            for again in [false, true] {
-                let told = feed.signed_before(&mut disk, top, bounds).unwrap().map(|(length, ..)| length);
-                assert_eq!(told, found, "{case}, again: {again}");
-                // What was found is found again at once; if nothing was, a signature may come.
-                assert_eq!(feed.searched.as_ref().map(|searched| searched.from), found, "{case}");
-                if found.is_none() {
-                    break;
-                }
-            }
-            // Another node is looked for from its own beginning.
-            let other = feed.node(&mut disk, 0).unwrap();
-            assert_eq!(feed.signed_before(&mut disk, other, (4, 4)).unwrap().map(|(length, ..)| length), Some(1));
+            let told = feed.search_within(&mut disk, &mut search, bounds).unwrap();
+            assert_eq!(length(told), found, "{case}");
+            assert_eq!(search.from, found.unwrap_or(8), "{case}");
         }
         // The length that all is held of is not before itself.
         let (mut feed, mut disk, top) = signed(7, &[], &[4, 5, 6]);
-        assert!(feed.signed_before(&mut disk, top, (4, 4)).unwrap().is_none());
+        let mut search = feed.search_of(top);
+        assert_eq!(feed.search_within(&mut disk, &mut search, (4, 4)).unwrap(), Found::Nothing);
+    }
+
+    fn length(found: Found) -> Option<u64> {
+        match found {
+            Found::Signature((length, ..)) => Some(length),
+            Found::Nothing => None,
+            Found::NotYet => panic!("there is more to look at"),
+        }
+    }
+
+    #[test]
+    fn what_a_search_found_is_known_and_what_it_did_not_find_may_come() {
+        for (wrong, found) in [(&[4][..], Some(5)), (&[4, 5, 6, 7], None)] {
+            let (mut feed, mut disk, top) = signed(9, wrong, &[]);
+            for _ in 0..2 {
+                let mut search = feed.search_of(top);
+                assert_eq!(length(feed.search(&mut disk, &mut search).unwrap()), found);
+                assert_eq!(feed.search_of(top).from, found.unwrap_or(8));
+            }
+            // Another node is looked for from its own beginning.
+            let other = feed.node(&mut disk, 0).unwrap();
+            assert_eq!(feed.search_of(other).from, 1);
+            let pair = feed.key_pair().unwrap().clone();
+            let roots = feed.roots_of(&mut disk, 4).unwrap().unwrap();
+            feed.staged.put_signature(3, pair.sign(&merkle::signable(&merkle::root_hash(&roots), 4)));
+            feed.note_signature(4);
+            let mut search = feed.search_of(top);
+            assert_eq!(length(feed.search(&mut disk, &mut search).unwrap()), Some(4));
+        }
+    }
+
+    #[test]
+    fn a_step_reads_no_more_than_a_mebibyte_and_checks_no_more_than_64() {
+        let mut disk = MemoryStorage::new();
+        let pair = KeyPair::from_seed(&[1; 32]);
+        let mut feed = Feed::create(&mut disk, Slot(0), pair.public_key(), Some(&pair), None).unwrap();
+        feed.append(&mut disk, &vec![Bytes::new(); (1 << 16) + 1]).unwrap();
+        let file = crate::storage::FileId::new(Slot(0), FileKind::Signatures);
+        let first = 1 << 15;
+        let top = feed.node(&mut disk, first - 1).unwrap();
+        // It is a root of the lengths up to 65535, of which none is signed. Zeros that are written are no hole.
+        for (byte, reached) in [(0, MOST_READ), (7, MOST_CHECKED as u64)] {
+            disk.write_at(file, signature_offset(first - 1), &vec![byte; SIGNATURE << 15]).unwrap();
+            let mut search = Search { top, from: first };
+            assert_eq!(feed.search(&mut disk, &mut search).unwrap(), Found::NotYet);
+            assert_eq!(search.from, first + reached);
+        }
     }
 }

@@ -51,6 +51,14 @@ impl Feed {
             Ok(Compared::Same | Compared::Signed | Compared::Grew) => Ok(Relation::Same),
             Ok(Compared::Unclear(_)) => Ok(Relation::Unclear),
             Err(PutError::Proof(ProofError::Conflict(conflict))) => Ok(Relation::Two(conflict)),
+            // It is no more than opening looks at.
+            Err(PutError::Contradiction(mut contradiction)) => loop {
+                match self.resolve(storage, &mut contradiction) {
+                    None => {}
+                    Some(PutError::Proof(ProofError::Conflict(conflict))) => return Ok(Relation::Two(conflict)),
+                    Some(error) => return Err(copy.unproven(error)),
+                }
+            },
             Err(error) => Err(copy.unproven(error)),
         }
     }

@@ -48,6 +48,7 @@ use crate::merkle;
 use crate::storage::{FileKind, RepairedInMemory, Slot, Storage};
 
 pub use clear::Audit;
+pub use conflict::Contradiction;
 pub(crate) use join::Relation;
 pub(crate) use put::Compared;
 pub use put::Put;
@@ -102,7 +103,7 @@ pub struct Feed {
     forked: bool,
     /// A root of a shorter length that was found to be signed, and where what is below it begins in `data`.
     signed_root: Option<Box<(Node, u64)>>,
-    /// How far a signature was looked for over a node that contradicts another one.
+    /// Where the last search for a signature ended, over a node that contradicts another one.
     searched: Option<Box<conflict::Search>>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,

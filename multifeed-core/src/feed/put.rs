@@ -2,6 +2,7 @@
 
 use multifeed_proto::{Data, Node};
 
+use super::conflict::Claim;
 use super::covered::Cover;
 use super::{Cursor, Feed};
 use crate::error::{ProofError, PutError, StoreError};
@@ -94,7 +95,8 @@ impl Feed {
     ///
     /// # Errors
     /// [`PutError::Proof`]: the peer sent what it cannot prove, or the writer signed two histories
-    /// ([`ProofError::Conflict`]). [`PutError::Store`]: the storage failed. Nothing was kept in any case.
+    /// ([`ProofError::Conflict`]). [`PutError::Contradiction`]: [`resolve`](Self::resolve) finds out which. [`PutError::Store`]: the storage
+    /// failed. Nothing was kept in any case.
     pub fn put<S: Storage + ?Sized>(&mut self, storage: &mut S, prepared: PreparedData) -> Result<Put, PutError> {
         self.put_within(storage, prepared, FeedSize::MAX)
     }
@@ -171,7 +173,8 @@ impl Feed {
     /// that is staged.
     ///
     /// # Errors
-    /// As [`put_within`](Self::put_within), of which [`ProofError::Conflict`] says that there are two histories.
+    /// As [`put_within`](Self::put_within), of which [`ProofError::Conflict`] says that there are two histories, and
+    /// [`PutError::Contradiction`] that there may be.
     pub(crate) fn compare<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -228,6 +231,7 @@ impl Feed {
         let Some(Signed { length, roots, signature }) = proven.signed else { return false };
         if let Some(signature) = signature {
             self.staged.put_signature(length - 1, signature);
+            self.note_signature(length);
         }
         if length < self.length {
             return false;
@@ -296,7 +300,7 @@ impl Feed {
             top = parent;
             if self.is_held(storage, &top, &mut climb)? {
                 if let Some(node) = climb.differs {
-                    return Err(self.contradiction_within(storage, node));
+                    return Err(self.contradiction(storage, node, Claim::Within));
                 }
                 if !all_is_looked_at || (stands_in == StandsIn::Covered && self.roots.contains(&top)) {
                     let fresh = settle(climb.fresh, leaf_index, pair_unproven);
@@ -358,7 +362,9 @@ impl Feed {
         };
         match (valid, climb.differs, data.signature) {
             (true, None, signature) => Ok(Signed { length, roots, signature }),
-            (true, Some(node), Some(signature)) => Err(self.contradiction(storage, node, length, root_hash, signature)),
+            (true, Some(node), Some(signature)) => {
+                Err(self.contradiction(storage, node, Claim::Signed((length, root_hash, signature))))
+            }
             (_, Some(node), _) => Err(ProofError::Mismatch { index, node }.into()),
             (false, None, _) => Err(ProofError::BadSignature { index, length }.into()),
         }
@@ -420,7 +426,8 @@ impl Feed {
         let held = self.node(storage, node.index)?;
         if held.hash == node.hash {
             let same = held.size == node.size;
-            return if same { Ok(true) } else { Err(self.contradiction_of_size(storage, climb.block, node.index)) };
+            let claim = Claim::Size(climb.block);
+            return if same { Ok(true) } else { Err(self.contradiction(storage, node.index, claim)) };
         }
         climb.differs.get_or_insert(node.index);
         Ok(false)

@@ -244,18 +244,29 @@ impl Feed {
     pub fn signature_step<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        mut from: u64,
+        from: u64,
         max_bytes: usize,
     ) -> Result<SignatureSearch, StoreError> {
-        let mut left = max_bytes.max(SIGNATURE) / SIGNATURE;
+        let end = self.length;
+        self.signature_within(storage, from..end, &mut ((max_bytes.max(SIGNATURE) / SIGNATURE) as u64))
+    }
+
+    /// As [`signature_step`](Self::signature_step), of these places. `left` is how many of them may be read still.
+    pub(super) fn signature_within<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        Range { start: mut from, end }: Range<u64>,
+        left: &mut u64,
+    ) -> Result<SignatureSearch, StoreError> {
         let (mut buffer, mut batch) = (Vec::new(), 1);
-        while let Some(position) = self.next_signature_place(storage, from, self.length)? {
-            if left == 0 {
+        while let Some(position) = self.next_signature_place(storage, from, end)? {
+            if *left == 0 {
                 return Ok(SignatureSearch::From(position));
             }
-            let count = (self.length - position).min(batch).min(left as u64);
+            let count = (end - position).min(batch).min(*left);
             buffer.clear();
             buffer.resize(count as usize * SIGNATURE, 0);
+            *left -= count;
             Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(position), &mut buffer)?;
             for (position, written) in (position..).zip(buffer.chunks_exact(SIGNATURE)) {
                 let signature = self.staged.signature(position).or_else(|| written.try_into().ok());
@@ -265,7 +276,7 @@ impl Feed {
             }
             // Mostly it is the first one.
             batch = SIGNATURES_AT_ONCE.min(batch * 8);
-            (from, left) = (position + count, left - count as usize);
+            from = position + count;
         }
         Ok(SignatureSearch::Absent)
     }

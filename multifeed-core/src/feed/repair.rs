@@ -394,6 +394,7 @@ impl Feed {
             Some(writer_key) => {
                 let signature = writer_key.sign(self.slot, &merkle::signable(&root_hash, length))?;
                 self.staged.put_signature(position, signature);
+                self.note_signature(length);
                 step.signatures_made += 1;
             }
             None => {

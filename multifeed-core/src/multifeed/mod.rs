@@ -33,6 +33,7 @@ pub use self::members::rearranged::Rearranged;
 use self::outbox::Outbox;
 use self::sessions::progress::Traffic;
 use self::sessions::ready::Sessions;
+use self::sessions::searches::Searches;
 use self::uncommitted::Uncommitted;
 use self::waits::Waits;
 use crate::cores::Cores;
@@ -197,6 +198,7 @@ pub struct Multifeed<S> {
     in_use: InUse,
     uncommitted: Uncommitted,
     sessions: Sessions,
+    searches: Searches,
     extensions: Extensions,
     /// What moved, in all and lately.
     traffic: Traffic,

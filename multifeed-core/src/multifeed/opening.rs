@@ -14,6 +14,7 @@ use super::members::removed::Removed;
 use super::outbox::Outbox;
 use super::sessions::progress::Traffic;
 use super::sessions::ready::Sessions;
+use super::sessions::searches::Searches;
 use super::uncommitted::Uncommitted;
 use super::waits::Waits;
 use super::{Multifeed, MultifeedEvent, Options};
@@ -56,6 +57,7 @@ impl<S: Storage> Multifeed<S> {
             in_use: InUse::default(),
             uncommitted: Uncommitted::default(),
             sessions: Sessions::new(options.sparse, options.policy),
+            searches: Searches::default(),
             extensions: Extensions::default(),
             traffic: Traffic::default(),
             waits: Waits::default(),

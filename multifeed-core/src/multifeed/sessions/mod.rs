@@ -9,6 +9,7 @@ pub(super) mod permissions;
 pub(super) mod progress;
 pub(super) mod ready;
 pub(super) mod relays;
+pub(super) mod searches;
 pub(super) mod second;
 pub(super) mod single_feed;
 
@@ -374,13 +375,10 @@ impl<S: Storage> Multifeed<S> {
             session.transfer.took(session.transfer.time(self.now).saturating_sub(since));
         }
         if let Some(conflict) = effect.conflict {
-            log!(DEBUG, "feed", "a fork: its writer signed two histories", key = ?self.slot(feed).feed.key(), len = ?conflict.length);
-            self.note_conflict(feed, &conflict);
-            let key = self.feeds[feed.0 as usize].feed.key();
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.part();
-                session.events.push_back(PeerEvent::Conflict { key, conflict });
-            }
+            self.forked(id, feed, conflict);
+        }
+        if let Some((shown, contradiction)) = effect.contradiction {
+            self.begin_search(id, feed, shown, contradiction);
         }
         if let Some(too_large) = effect.too_large {
             let feed = self.feeds[feed.0 as usize].feed.key();

@@ -42,7 +42,8 @@ use crate::storage::Storage;
 pub(crate) use self::closing::Deserted;
 pub use self::progress::PeerInfo;
 pub(crate) use self::progress::{Left, PeerProgress};
-pub(crate) use self::work::{Effect, PeerFault, PeerOptions, Sent, TooLarge, Work};
+pub(crate) use self::received::unproven;
+pub(crate) use self::work::{Effect, PeerFault, PeerOptions, Sent, Shown, TooLarge, Work};
 
 /// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed. It
 /// means all blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.

@@ -6,9 +6,9 @@ use multifeed_proto::machine::Machine;
 use multifeed_proto::{Data, Message, Request, SessionError};
 
 use super::state::{FetchStep, HistoryStep};
-use super::{ANOTHER_HISTORY, Effect, FeedChannel, PeerFault, TooLarge, Work};
+use super::{ANOTHER_HISTORY, Effect, FeedChannel, PeerFault, Shown, TooLarge, Work};
 use crate::error::{ProofError, PutError};
-use crate::feed::{Compared, Put};
+use crate::feed::{Compared, Contradiction, Put};
 use crate::log::log;
 use crate::prepared::{PreparedData, prepare};
 use crate::storage::Storage;
@@ -115,14 +115,11 @@ impl FeedChannel {
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
-                if self.options.reconciles {
-                    self.tell_of_another_history();
-                } else {
-                    // What it takes for ours is not.
-                    let length = self.download.remote_len().saturating_sub(index).max(1);
-                    self.out.push_back(Message::Unhave { start: index, length });
-                }
-                self.end();
+                self.is_forked(Shown::Block(index), work);
+                Ok(None)
+            }
+            Err(PutError::Contradiction(contradiction)) => {
+                self.suspect((Shown::Block(index), contradiction), work, effect);
                 Ok(None)
             }
             // It left out what is held here. If that is of another history, only a whole proof shows whose fault it is.
@@ -136,13 +133,7 @@ impl FeedChannel {
             }
             Err(PutError::Proof(error)) => {
                 log!(DEBUG, "feed", "not verified", block = ?index, error = %error);
-                // JS leaves out of a whole proof, too, what it sent before: what is held here stood in for it.
-                match work.feed.damage_on_the_way(work.storage, index) {
-                    Ok(None) => {}
-                    Ok(Some(damage)) | Err(damage) => return Err(PeerFault::Store(damage)),
-                }
-                let reason = error.to_string();
-                Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
+                Err(unproven(index, &error, work))
             }
             Err(PutError::TooLong { length, limit }) => {
                 effect.too_large = Some(TooLarge::Blocks(length, limit));
@@ -186,9 +177,9 @@ impl FeedChannel {
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
-                self.tell_of_another_history();
-                effect.released |= self.part(work);
+                effect.released |= self.is_forked(Shown::History, work);
             }
+            Err(PutError::Contradiction(contradiction)) => self.suspect((Shown::History, contradiction), work, effect),
             // Without what it sent before, as hypercore leaves it out, nothing can be known.
             Err(PutError::Proof(
                 ProofError::Mismatch { .. } | ProofError::MissingRoot { .. } | ProofError::MissingSignature { .. },
@@ -210,6 +201,35 @@ impl FeedChannel {
         Ok(())
     }
 
+    /// What the remote showed is of another history than the one that is here, or what is here is damaged. Nothing is taken from it until it is known.
+    fn suspect<S: Storage>(
+        &mut self,
+        contradiction: (Shown, Box<Contradiction>),
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) {
+        effect.contradiction = Some(contradiction);
+        self.history.on(HistoryStep::Proof);
+        effect.released |= self.part(work);
+    }
+
+    /// What the remote showed is of another history, as is known now. Returns whether anything was asked for that others may be asked for.
+    pub(crate) fn is_forked<S: Storage>(&mut self, shown: Shown, work: &mut Work<'_, S>) -> bool {
+        let Shown::Block(index) = shown else {
+            self.tell_of_another_history();
+            return self.part(work);
+        };
+        if self.options.reconciles {
+            self.tell_of_another_history();
+        } else {
+            // What it takes for ours is not.
+            let length = self.download.remote_len().saturating_sub(index).max(1);
+            self.out.push_back(Message::Unhave { start: index, length });
+        }
+        self.end();
+        false
+    }
+
     /// There are two histories: a remote of ours that has the longer one does not look itself.
     fn tell_of_another_history(&mut self) {
         self.history.on(HistoryStep::Proof);
@@ -226,5 +246,16 @@ impl FeedChannel {
             self.send_status(self.uploading, false);
         }
         released
+    }
+}
+
+/// Whose fault it is that the proof of a block does not hold.
+pub(crate) fn unproven<S: Storage>(index: u64, error: &ProofError, work: &mut Work<'_, S>) -> PeerFault {
+    // JS leaves out of a whole proof, too, what it sent before: what is held here stood in for it.
+    match work.feed.damage_on_the_way(work.storage, index) {
+        Ok(None) => {
+            PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason: error.to_string() })
+        }
+        Ok(Some(damage)) | Err(damage) => PeerFault::Store(damage),
     }
 }

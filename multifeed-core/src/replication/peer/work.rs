@@ -6,7 +6,7 @@ use std::time::Duration;
 use multifeed_proto::{Message, SessionError};
 
 use crate::error::{Conflict, StoreError};
-use crate::feed::Feed;
+use crate::feed::{Contradiction, Feed};
 use crate::limits::Limits;
 use crate::replication::transfer::Share;
 use crate::replication::wants::Wants;
@@ -110,10 +110,21 @@ pub(crate) struct Effect {
     pub(crate) arrived: Option<Range<u64>>,
     /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
     pub(crate) conflict: Option<Box<Conflict>>,
+    /// What came has another node than the one held, and what that makes of it is looked for. Nothing more is taken meanwhile.
+    pub(crate) contradiction: Option<(Shown, Box<Contradiction>)>,
     /// The writer signed more than a bound: no more of it is taken.
     pub(crate) too_large: Option<TooLarge>,
     /// The remote proved that there is more of a feed that is written here: the length in blocks that was held to be all of it.
     pub(crate) writer_behind: Option<u64>,
+}
+
+/// What of the remote's may be of another history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// This block, or its hashes.
+    Block(u64),
+    /// What it was asked of its history.
+    History,
 }
 
 /// What a writer signed of a feed, and the bound.
