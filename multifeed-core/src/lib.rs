@@ -36,8 +36,8 @@ pub use corestore::{
 pub use error::{AppendError, Conflict, CorestoreError, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;
 pub use feed::{
-    Answer, Audit, Contradiction, Feed, Located, Place, Put, Recovered, Repair, RepairCursor, SignatureSearch, VerifyCursor,
-    VerifyStep,
+    Answer, Audit, Contradiction, Feed, Located, Place, Put, Recovered, Repair, RepairCursor, SignatureSearch,
+    VerifyCursor, VerifyStep,
 };
 pub use ids::{FeedId, SessionId, SetId};
 pub use keys::key_pair::{KeyPair, KeyPairError};

@@ -281,6 +281,38 @@ fn a_remote_brings_no_core_of_ours_into_a_multifeed() {
     assert_eq!(stores[1].feeds().filter(|id| stores[1].info(*id).unwrap().downloaded == 1).count(), 1);
 }
 
+/// A remote offers many feeds whose cores are on the disk, for a multifeed that did not know them: no call opens all.
+#[test]
+fn cores_that_are_offered_are_opened_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stores = vec![open(folder.path()), other()];
+    for seed in 1..=60 {
+        writer(&mut stores[1], seed, 1);
+    }
+    let set = root(&mut stores[0], &A);
+    let mut all = links(&mut stores, &[set]);
+    settle(&mut stores, &mut all, &mut 0);
+    assert_eq!(feeds(&stores[0], set).len(), 60);
+    drop(all);
+    stores.remove(0).close().unwrap();
+
+    stores.insert(0, open(folder.path()));
+    let set = root(&mut stores[0], &B);
+    let mut all = links(&mut stores, &[set]);
+    let (mut steps, now) = (vec![stores[0].feeds_in(set).count()], Duration::ZERO);
+    loop {
+        run(&mut stores, &mut all, now);
+        steps.push(stores[0].feeds_in(set).count());
+        if stores[0].poll_timeout() != Some(now) {
+            break;
+        }
+        stores[0].handle_timeout(now);
+        steps.push(stores[0].feeds_in(set).count());
+    }
+    assert!(steps.windows(2).all(|both| both[1] - both[0] <= 16), "{steps:?}");
+    assert_eq!(steps.last(), Some(&60), "{steps:?}");
+}
+
 #[test]
 fn a_writer_whose_core_is_gone_is_not_begun_anew() {
     let folder = tempfile::tempdir().unwrap();

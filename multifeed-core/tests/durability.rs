@@ -133,6 +133,40 @@ fn a_session_that_compares_lists_compares_all_that_was_appended() {
     }
 }
 
+/// What remotes may not see yet is fsynced as a session begins, or as its channel opens: no call does it for all feeds.
+#[test]
+fn many_feeds_are_synced_in_steps() {
+    let mut ours = open(MemoryStorage::new(), Durability::Interval(Duration::from_secs(9)));
+    let ids: Vec<FeedId> = (1..=200).map(|seed| ours.writer(None, || pair(seed)).unwrap()).collect();
+    for &id in &ids {
+        append(&mut ours, id, "one");
+    }
+    let mut stores = vec![ours, open(MemoryStorage::new(), Durability::None)];
+    let synced =
+        |store: &Store| ids.iter().filter(|id| store.synced_len(**id) == store.info(**id).unwrap().len).count();
+    for reconcile in [None, Some(false)] {
+        let options = Replicate { reconcile, ..Replicate::live() };
+        let mut link = Link::plain(&mut stores, [0, 1], options);
+        let mut before = synced(&stores[0]);
+        loop {
+            let mut moved = link.turn(&mut stores, START);
+            moved |= stores[0].poll_timeout() == Some(START);
+            stores[0].handle_timeout(START);
+            let now = synced(&stores[0]);
+            // A turn is more than one call.
+            assert!(now - before <= 64 + 3 * 16, "{before} and {now}");
+            before = now;
+            if !moved {
+                break;
+            }
+        }
+        assert_eq!((before, stores[1].feeds().count()), (200, 200));
+        for &id in &ids {
+            append(&mut stores[0], id, "one");
+        }
+    }
+}
+
 #[test]
 fn a_store_that_is_opened_serves_all_that_it_may() {
     // A writer that promises nothing, left by a process that was killed; and a copy that was not synced.

@@ -275,6 +275,44 @@ fn a_link_to_a_disk_that_is_out_leaves_other_names_free() {
     assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(2), 2));
 }
 
+/// A disk with many writers is put back: a session that begins opens one folder, and each call for the clock another one.
+#[test]
+fn many_that_come_back_at_once_are_opened_one_after_the_other() {
+    use multifeed_core::{FileStorage, Replicate};
+
+    let folder = tempfile::tempdir().unwrap();
+    let (root, away) = (folder.path().join("store"), folder.path().join("away"));
+    let open = || Multifeed::open(FileStorage::open(&root).unwrap(), Options::default()).unwrap();
+    let mut store = open();
+    for seed in 1..=80 {
+        let id = store.writer(Some(&format!("w{seed}")), || pair(seed)).unwrap();
+        store.append(id, &[Bytes::from("a")]).unwrap();
+    }
+    store.close().unwrap();
+    std::fs::create_dir(&away).unwrap();
+    for slot in 1..80 {
+        std::fs::rename(root.join(slot.to_string()), away.join(slot.to_string())).unwrap();
+    }
+    let mut store = open();
+    assert_eq!((store.feeds().count(), missing(&store).len()), (1, 79));
+    for slot in 1..80 {
+        std::fs::rename(away.join(slot.to_string()), root.join(slot.to_string())).unwrap();
+    }
+    let mut here = vec![store.feeds().count()];
+    // Of more than 64 the rest is left to the next session.
+    for expected in [65, 80] {
+        store.connect(Replicate::default());
+        here.push(store.feeds().count());
+        while store.poll_timeout() == Some(std::time::Duration::ZERO) {
+            store.handle_timeout(std::time::Duration::ZERO);
+            here.push(store.feeds().count());
+        }
+        assert_eq!(here.last(), Some(&expected), "{here:?}");
+    }
+    assert!(here.windows(2).all(|both| both[1] - both[0] <= 1), "{here:?}");
+    assert_eq!(missing(&store), []);
+}
+
 /// A folder that is put back while the store is open: its writer is there for who asks for it, and for sessions, those that go on too. One that is
 /// being copied is not touched before it is whole.
 #[test]

@@ -285,7 +285,8 @@ fn a_reader_that_holds_some_of_both_histories_is_told() {
 fn a_fork_is_proven_in_steps() {
     let theirs: Vec<&str> = vec!["x"; 600];
     let ours: Vec<&str> = vec!["y"; 400];
-    for (options, rotten, steps) in [(once(), 256..400, 2), (live(), 256..400, 2), (live(), 390..400, 0), (live(), 256..320, 1)]
+    for (options, rotten, steps) in
+        [(once(), 256..400, 2), (live(), 256..400, 2), (live(), 390..400, 0), (live(), 256..320, 1)]
     {
         let case = format!("{options:?}, {rotten:?}");
         let mut stores = devices(&[], [&theirs, &ours]);

@@ -167,17 +167,18 @@ impl Feed {
         let end = (flat::right_span(flat::parent(top.index)) / 2 + 1).min(self.length);
         for _ in 0..checks {
             // Position, not length, is what the file counts by.
-            let (length, signature) = match self.signature_within(storage, *from - 1..end.saturating_sub(1), &mut reads)? {
-                SignatureSearch::Found(length, signature) => (length, signature),
-                SignatureSearch::From(position) => {
-                    *from = position + 1;
-                    return Ok(Found::NotYet);
-                }
-                SignatureSearch::Absent => {
-                    *from = end.max(*from);
-                    return Ok(Found::Nothing);
-                }
-            };
+            let (length, signature) =
+                match self.signature_within(storage, *from - 1..end.saturating_sub(1), &mut reads)? {
+                    SignatureSearch::Found(length, signature) => (length, signature),
+                    SignatureSearch::From(position) => {
+                        *from = position + 1;
+                        return Ok(Found::NotYet);
+                    }
+                    SignatureSearch::Absent => {
+                        *from = end.max(*from);
+                        return Ok(Found::Nothing);
+                    }
+                };
             let root_hash = self.roots_of(storage, length)?.map(|roots| merkle::root_hash(&roots));
             if let Some(root_hash) = root_hash.filter(|hash| self.signature_is_valid(hash, length, &signature)) {
                 *from = length;

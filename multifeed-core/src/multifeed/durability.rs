@@ -180,9 +180,10 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// As [`sync_before_serving`](Self::sync_before_serving), of all feeds in one go.
-    pub(super) fn sync_all_before_serving(&mut self) {
-        let due: Vec<FeedId> = self.feeds().filter(|&id| self.slot(id).feed.is_held_back()).collect();
+    /// As [`sync_before_serving`](Self::sync_before_serving), of as many feeds as may be in one go: each of the others is before its channel opens.
+    pub(super) fn sync_some_before_serving(&mut self) {
+        let held_back = self.feeds().filter(|&id| self.slot(id).feed.is_held_back());
+        let due: Vec<FeedId> = held_back.take(SYNCED_AT_ONCE).collect();
         if !due.is_empty() {
             self.sync_feeds(&due);
             self.commit(self.now);

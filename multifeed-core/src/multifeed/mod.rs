@@ -12,6 +12,7 @@ mod outbox;
 mod reads;
 mod room;
 mod sessions;
+mod steps;
 mod uncommitted;
 mod unwritten;
 mod waits;
@@ -33,7 +34,7 @@ pub use self::members::rearranged::Rearranged;
 use self::outbox::Outbox;
 use self::sessions::progress::Traffic;
 use self::sessions::ready::Sessions;
-use self::sessions::searches::Searches;
+use self::steps::Steps;
 use self::uncommitted::Uncommitted;
 use self::waits::Waits;
 use crate::cores::Cores;
@@ -170,7 +171,8 @@ pub enum MultifeedEvent {
 ///    left waits: [`room_needed`](Self::room_needed) returns its bytes, and [`give_room`](Self::give_room) lets it go.
 /// 3. **Reports out.** Each has a queue of its own, to be taken until it is empty: the table below.
 /// 4. **Time.** [`handle_timeout`](Self::handle_timeout) is due at [`poll_timeout`](Self::poll_timeout), on the clock of the `now` that calls are
-///    given. It gives up remotes that are late, fsyncs what is due, and looks whether a full disk has room. Ask again after each batch of calls.
+///    given. It gives up remotes that are late, fsyncs what is due, looks whether a full disk has room, and goes on with what was too much for one
+///    call. Ask again after each batch of calls.
 /// 5. **The end.** [`finish`](Self::finish) ends a session cleanly; [`disconnect`](Self::disconnect) forgets it, after its last event.
 ///    [`close`](Self::close) writes and fsyncs what is left.
 ///
@@ -198,7 +200,7 @@ pub struct Multifeed<S> {
     in_use: InUse,
     uncommitted: Uncommitted,
     sessions: Sessions,
-    searches: Searches,
+    steps: Steps,
     extensions: Extensions,
     /// What moved, in all and lately.
     traffic: Traffic,
@@ -356,7 +358,7 @@ impl<S: Storage> Multifeed<S> {
             return if feed.writable() { Ok(Some(id)) } else { Err(why()) };
         }
         if self.members.catalog.lost_writer(name).is_some() {
-            self.take_back_missing();
+            self.take_back_named(name);
             if let Some(id) = self.members.catalog.named(name) {
                 return Ok(Some(id));
             }

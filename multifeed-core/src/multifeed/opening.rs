@@ -14,7 +14,7 @@ use super::members::removed::Removed;
 use super::outbox::Outbox;
 use super::sessions::progress::Traffic;
 use super::sessions::ready::Sessions;
-use super::sessions::searches::Searches;
+use super::steps::Steps;
 use super::uncommitted::Uncommitted;
 use super::waits::Waits;
 use super::{Multifeed, MultifeedEvent, Options};
@@ -57,7 +57,7 @@ impl<S: Storage> Multifeed<S> {
             in_use: InUse::default(),
             uncommitted: Uncommitted::default(),
             sessions: Sessions::new(options.sparse, options.policy),
-            searches: Searches::default(),
+            steps: Steps::default(),
             extensions: Extensions::default(),
             traffic: Traffic::default(),
             waits: Waits::default(),
@@ -98,6 +98,7 @@ impl<S: Storage> Multifeed<S> {
         multifeed.join_copies(doubles);
         multifeed.look_for_missing();
         multifeed.look_for_gone();
+        multifeed.read_unopened();
         let feeds = multifeed.feeds().collect::<Vec<_>>();
         let older = feeds.into_iter().filter_map(|id| multifeed.slot(id).feed.older_copy());
         let older: Vec<_> = older.collect();

@@ -24,8 +24,26 @@ use crate::storage::{FileId, FileKind, RepairedInMemory, Slot, Storage};
 /// Missing writers that are reported one by one. A forged journal can tell of millions.
 const MAX_MISSING: usize = 16_384;
 
-/// Missing writers whose folders are looked for again while the store is open.
+/// Missing writers whose folders are looked for again as a session begins.
 const MAX_LOOKED_FOR: usize = 64;
+
+/// Which missing writers' folders are still to be looked for, of those that a session looks for as it begins.
+#[derive(Debug, Default)]
+pub(in crate::multifeed) struct LookAgain {
+    /// The next one, and those after it: they have their turns.
+    next: Slot,
+    left: usize,
+}
+
+impl LookAgain {
+    pub(in crate::multifeed) fn begin(&mut self) {
+        self.left = MAX_LOOKED_FOR;
+    }
+
+    pub(in crate::multifeed) fn is_under_way(&self) -> bool {
+        self.left > 0
+    }
+}
 
 impl<S: Storage> Multifeed<S> {
     /// Gives the name of a missing writer free for a new one. False if no writer is missing that has, or may have, that name. In a store whose
@@ -66,41 +84,74 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Opens the folders of missing writers that are there again, as after a disk was put back. One waits until the store is opened anew if it is
-    /// not yet whole, as while it is being copied, or if its feed was fetched meanwhile.
+    /// Looks for the folders of missing writers, as after a disk was put back, until one is there again: that is opened, and the others are left to the
+    /// next step.
     pub(in crate::multifeed) fn take_back_missing(&mut self) {
-        let missing = self.cores.report.problems.iter().filter_map(|problem| match problem {
-            StoreError::MissingWriter { slot: Some(slot), key: Some(key), .. } => Some((*slot, *key)),
-            _ => None,
-        });
-        for (slot, key) in missing.take(MAX_LOOKED_FOR).collect::<Vec<_>>() {
-            // What was there when it was last looked at may be another folder now: an older copy, say.
-            self.cores.storage.release(slot);
-            if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.banned.contains(&key) {
-                continue;
-            }
-            let mut untouched = RepairedInMemory::new(&mut self.cores.storage);
-            let mut opening = Opening::new(&self.limits, &self.cores.signers);
-            let opened = Feed::open_known(&mut untouched, slot, &self.cores.journal, &mut opening);
-            let Ok(feed) = opened else { continue };
-            let is_whole = feed.writable() && feed.older_copy().is_none() && !untouched.is_repaired();
-            let is_new = self.members.catalog.find(&key).is_none() && self.members.catalog.offered(&key).is_none();
-            let has_name = feed.local_name().is_none_or(|name| self.members.catalog.named(name).is_none());
-            if !(is_whole && is_new && has_name && opening.unread.is_empty()) {
-                continue;
-            }
-            if let Err(error) = self.look_at_permissions(&feed) {
-                self.note_problem(error);
-            }
-            let name = feed_name(&feed);
-            let id = self.insert(feed);
-            self.index(id);
-            self.adopt(id);
-            self.cores.report.found_missing(&key);
-            self.members.catalog.forget_missing(&key);
-            self.created(id, key, name);
-            self.adopt_offers(id, key, None);
+        if !self.steps.missing.is_under_way() {
+            return;
         }
+        let LookAgain { next, left } = self.steps.missing;
+        let mut missing: Vec<_> = self.missing_writers().map(|(slot, key, _)| (slot, key)).collect();
+        missing.sort_unstable_by_key(|(slot, _)| (*slot < next, *slot));
+        self.steps.missing.left = left.min(missing.len());
+        for (slot, key) in missing.into_iter().take(left) {
+            self.steps.missing = LookAgain { next: Slot(slot.0.saturating_add(1)), left: self.steps.missing.left - 1 };
+            if self.reopen_missing(slot, key) {
+                break;
+            }
+        }
+    }
+
+    /// Looks for the folder of the missing writer of a name.
+    pub(in crate::multifeed) fn take_back_named(&mut self, name: &str) {
+        let named = self.missing_writers().find(|(.., named)| *named == Some(name)).map(|(slot, key, _)| (slot, key));
+        if let Some((slot, key)) = named {
+            self.reopen_missing(slot, key);
+        } else {
+            self.steps.missing.begin();
+        }
+    }
+
+    /// The missing writers whose folders may come back: their numbers, keys and names.
+    fn missing_writers(&self) -> impl Iterator<Item = (Slot, FeedKey, Option<&str>)> {
+        self.cores.report.problems.iter().filter_map(|problem| match problem {
+            StoreError::MissingWriter { slot: Some(slot), key: Some(key), name, .. } => {
+                Some((*slot, *key, name.as_deref()))
+            }
+            _ => None,
+        })
+    }
+
+    /// Opens a missing writer's folder if it is there again. It waits until the store is opened anew if it is not yet whole, as while it is being copied,
+    /// or if its feed was fetched meanwhile. Returns whether there was something to open.
+    fn reopen_missing(&mut self, slot: Slot, key: FeedKey) -> bool {
+        // What was there when it was last looked at may be another folder now: an older copy, say.
+        self.cores.storage.release(slot);
+        if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.banned.contains(&key) {
+            return false;
+        }
+        let mut untouched = RepairedInMemory::new(&mut self.cores.storage);
+        let mut opening = Opening::new(&self.limits, &self.cores.signers);
+        let opened = Feed::open_known(&mut untouched, slot, &self.cores.journal, &mut opening);
+        let Ok(feed) = opened else { return true };
+        let is_whole = feed.writable() && feed.older_copy().is_none() && !untouched.is_repaired();
+        let is_new = self.members.catalog.find(&key).is_none() && self.members.catalog.offered(&key).is_none();
+        let has_name = feed.local_name().is_none_or(|name| self.members.catalog.named(name).is_none());
+        if !(is_whole && is_new && has_name && opening.unread.is_empty()) {
+            return true;
+        }
+        if let Err(error) = self.look_at_permissions(&feed) {
+            self.note_problem(error);
+        }
+        let name = feed_name(&feed);
+        let id = self.insert(feed);
+        self.index(id);
+        self.adopt(id);
+        self.cores.report.found_missing(&key);
+        self.members.catalog.forget_missing(&key);
+        self.created(id, key, name);
+        self.adopt_offers(id, key, None);
+        true
     }
 
     /// After the feeds were opened: reports feeds that were fetched and whose folders are gone, once, and forgets what is known of them: they come again

@@ -12,6 +12,9 @@ use crate::ids::SessionId;
 use crate::multifeed::Multifeed;
 use crate::storage::{Slot, Storage};
 
+/// Keys that could not be read and are read again for one session.
+const READ_AGAIN: usize = 64;
+
 /// The keys of the folders that could not be opened, each read once.
 #[derive(Debug, Default)]
 pub(in crate::multifeed) struct Unopened {
@@ -19,6 +22,8 @@ pub(in crate::multifeed) struct Unopened {
     unread: BTreeSet<Slot>,
     /// Those whose key could not be read.
     unknown: BTreeSet<Slot>,
+    /// Of these, which one is looked at next.
+    next: Slot,
     keys: BTreeMap<Slot, FeedKey>,
     by_key: BTreeSet<(FeedKey, Slot)>,
 }
@@ -39,9 +44,14 @@ impl Unopened {
         }
     }
 
-    /// Has the keys read once more that could not be read.
+    /// Has some of the keys read once more that could not be read, one after the other.
     fn look_again(&mut self) {
-        self.unread.append(&mut self.unknown);
+        let after = self.unknown.range(self.next..).chain(self.unknown.range(..self.next));
+        let again: BTreeSet<Slot> = after.take(READ_AGAIN).copied().collect();
+        self.unknown.retain(|slot| !again.contains(slot));
+        let last = again.range(..self.next).next_back().or(again.last());
+        self.next = last.map_or(Slot(0), |last| Slot(last.0.saturating_add(1)));
+        self.unread.extend(again);
     }
 
     fn learn(&mut self, slot: Slot, key: Option<FeedKey>) {
@@ -79,7 +89,7 @@ impl<S: Storage> Multifeed<S> {
         why.cloned().unwrap_or(error)
     }
 
-    fn read_unopened(&mut self) {
+    pub(in crate::multifeed) fn read_unopened(&mut self) {
         while let Some(slot) = self.members.catalog.unopened.unread.pop_first() {
             let key = self.key_in(slot).ok().flatten();
             self.members.catalog.unopened.learn(slot, key);
@@ -129,6 +139,31 @@ impl<S: Storage> Multifeed<S> {
                 session.damaged(key, None, error);
             }
             session.refuse_silently(key, self.now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_could_not_be_read_have_their_turns() {
+        let mut unopened = Unopened { unknown: (0..150).map(Slot).collect(), ..Unopened::default() };
+        let turns = [0..64, 64..128, 128..192, 42..106].map(|turn| turn.map(|slot| Slot(slot % 150)));
+        for turn in turns {
+            unopened.look_again();
+            assert_eq!(unopened.unread, turn.collect());
+            while let Some(slot) = unopened.unread.pop_first() {
+                unopened.learn(slot, None);
+            }
+            assert_eq!(unopened.unknown.len(), 150);
+        }
+        let mut few = Unopened { unknown: [Slot(7), Slot(9)].into(), ..Unopened::default() };
+        for _ in 0..2 {
+            few.look_again();
+            assert_eq!((few.unread.len(), few.unknown.len()), (2, 0));
+            few.unknown.append(&mut few.unread);
         }
     }
 }

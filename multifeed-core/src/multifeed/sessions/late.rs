@@ -20,7 +20,7 @@ impl<S: Storage> Multifeed<S> {
         self.give_up_late();
         self.sync_due();
         self.look_at_disk();
-        self.search_on();
+        self.step();
         if self.next_check.is_none_or(|at| now < at) {
             return;
         }
@@ -94,8 +94,8 @@ impl<S: Storage> Multifeed<S> {
         } else if self.next_check.is_none() {
             self.next_check = Some(self.now + CHECK_EVERY);
         }
-        let search = self.searches.are_under_way().then_some(self.now);
-        [self.next_check, self.waits.next_deadline(), self.cores.next_sync, search].into_iter().flatten().min()
+        let step = self.steps.are_left().then_some(self.now);
+        [self.next_check, self.waits.next_deadline(), self.cores.next_sync, step].into_iter().flatten().min()
     }
 
     /// Ends a session in which nothing is left to do for us, and whose remote does not say that it is done.

@@ -80,7 +80,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn begin_reconciling(&mut self, id: SessionId, handshake_hash: HandshakeHash) {
-        self.sync_all_before_serving();
+        self.sync_some_before_serving();
         // What is not served to anyone is offered as ever, and not compared; what is not offered to this remote is neither.
         let offered = |feed: FeedId| self.slot(feed).upload != Some(false) && self.may_feed(id, feed).offer;
         // One whose signature is lost needs a channel, to ask for that.

@@ -47,6 +47,7 @@ impl<S: Storage> Multifeed<S> {
 
     pub(super) fn add_peering(&mut self, options: Replicate, new: impl FnOnce(Replicate) -> PeerSession) -> SessionId {
         self.look_at_disk_now();
+        self.steps.missing.begin();
         self.take_back_missing();
         let id = self.sessions.add(options, &self.limits, new);
         if let (Some(error), Some(session)) = (self.cores.disk.why(), self.sessions.get_mut(&id)) {

@@ -14,6 +14,9 @@ use crate::replication::replicate::PeerEvent;
 use crate::replication::wants::{Want, WantOptions};
 use crate::storage::Storage;
 
+/// Feeds that are opened, or fsynced, in one go so that their channels can be opened.
+const MOST_FROM_DISK: usize = 16;
+
 impl<S: Storage> Multifeed<S> {
     /// The remote offers feeds: those that may be taken are requested.
     pub(in crate::multifeed) fn manifest(
@@ -138,11 +141,17 @@ impl<S: Storage> Multifeed<S> {
 
     /// Opens the channels of a session whose turn it is, of feeds that are here, and of offers, which are asked for.
     pub(in crate::multifeed) fn ask_for_offers(&mut self, id: SessionId) {
+        if self.steps.openings.contains(&id) {
+            return;
+        }
+        let mut left = MOST_FROM_DISK;
         while let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_running())
+            && left > 0
             && let Some(key) = session.next_turn(&self.limits)
         {
             let sparse = session.is_sparse();
             if let Some(feed) = self.members.catalog.find(&key) {
+                left -= usize::from(self.slot(feed).feed.is_held_back());
                 self.replicate_feed(id, feed);
                 continue;
             }
@@ -166,10 +175,12 @@ impl<S: Storage> Multifeed<S> {
                 None => match self.find_offered(id, &key) {
                     Ok(None) => self.insert_offered(key),
                     Ok(Some(feed)) => {
+                        left -= 1;
                         self.replicate_feed(id, feed);
                         continue;
                     }
                     Err(error) => {
+                        left -= 1;
                         self.leave_unopened(id, key, Some(error));
                         continue;
                     }
@@ -184,6 +195,9 @@ impl<S: Storage> Multifeed<S> {
                 wants.add(self.waits.next_id(), Want::Length(1), WantOptions::default());
             }
             self.replicate_feed(id, feed);
+        }
+        if left == 0 {
+            self.steps.openings.insert(id);
         }
     }
 

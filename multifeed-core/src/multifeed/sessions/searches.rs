@@ -46,16 +46,16 @@ impl<S: Storage> Multifeed<S> {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.part();
         }
-        if self.searches.0.len() < MOST_SEARCHES {
-            self.searches.0.push_back(Search { session, feed, key, shown, contradiction: found });
+        if self.steps.searches.0.len() < MOST_SEARCHES {
+            self.steps.searches.0.push_back(Search { session, feed, key, shown, contradiction: found });
         } else {
             self.leave_channel(session, feed);
         }
     }
 
     /// Takes the next step of the first search. Its end is that of its channel, or of its session, as if it had been known at once.
-    pub(super) fn search_on(&mut self) {
-        let Some(Search { feed, key, contradiction, .. }) = self.searches.0.front_mut() else { return };
+    pub(in crate::multifeed) fn search_on(&mut self) {
+        let Some(Search { feed, key, contradiction, .. }) = self.steps.searches.0.front_mut() else { return };
         let (id, key) = (*feed, *key);
         let slot = self.feeds.get_mut(id.0 as usize).filter(|slot| slot.feed.key() == key && !slot.removed);
         let error = match slot {
@@ -65,7 +65,7 @@ impl<S: Storage> Multifeed<S> {
             },
             None => None,
         };
-        let Some(Search { session, shown, .. }) = self.searches.0.pop_front() else { return };
+        let Some(Search { session, shown, .. }) = self.steps.searches.0.pop_front() else { return };
         if let Some(error) = error {
             self.resolved(session, id, shown, error);
         }

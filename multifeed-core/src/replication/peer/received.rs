@@ -253,9 +253,7 @@ impl FeedChannel {
 pub(crate) fn unproven<S: Storage>(index: u64, error: &ProofError, work: &mut Work<'_, S>) -> PeerFault {
     // JS leaves out of a whole proof, too, what it sent before: what is held here stood in for it.
     match work.feed.damage_on_the_way(work.storage, index) {
-        Ok(None) => {
-            PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason: error.to_string() })
-        }
+        Ok(None) => PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason: error.to_string() }),
         Ok(Some(damage)) | Err(damage) => PeerFault::Store(damage),
     }
 }
