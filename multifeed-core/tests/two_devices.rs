@@ -3,14 +3,16 @@
 use crate::link;
 use crate::played;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use link::{Link, Store, run, store};
 use multifeed_core::{
-    FeedId, FileId, FileKind, KeyPair, MultifeedEvent, Options, PeerEvent, Replicate, Slot, Storage, Want, WantOptions,
+    FeedId, FileId, FileKind, KeyPair, MultifeedEvent, Options, PeerEvent, Policy, Remote, Replicate, Slot, Storage,
+    Want, WantOptions,
 };
-use multifeed_proto::{Command, Event, Have, Message, Origin, Request, Root, Token};
+use multifeed_proto::{Command, Event, FeedKey, Have, ManifestFields, Message, Origin, Request, Root, Token};
 use played::Played;
 
 const NOW: Duration = Duration::ZERO;
@@ -468,24 +470,25 @@ fn readers_of_two_histories_are_not_in_sync() {
     }
 }
 
-/// A remote of ours that claims a fork is asked for the proof, even if the application has the feed fetched before the question is out.
+/// A remote of ours that claims a fork is asked for the proof, whether the application has the feed fetched or not, before the question is out or
+/// before the claim came.
 #[test]
-fn a_claimed_fork_is_still_proven_after_the_feed_is_set_to_be_fetched() {
-    for sets in [false, true] {
+fn a_claimed_fork_is_still_proven_after_the_feed_is_set_to_be_fetched_or_not() {
+    let (fetched, not) = (Some(true), Some(false));
+    for (before, sets) in [(None, None), (None, fetched), (None, not), (not, None), (not, fetched), (not, not)] {
         let mut stores = devices(&["a", "b"], [&["z"], &["y"]]);
         stores.push(store());
         run_once(&mut stores, [0, 2], &once());
         let [mut reader, mut other] = [stores.swap_remove(2), stores.swap_remove(1)].map(opened);
+        let id = reader.store.find(&pair().public_key()).unwrap();
+        reader.store.set_transfer(id, before, None).unwrap();
+        reader.said();
         let mut said = reader.say(Message::Unhave { start: 0, length: (1 << 53) - 1 });
-        if sets {
-            let id = reader.store.find(&pair().public_key()).unwrap();
-            reader.store.set_transfer(id, Some(true), None).unwrap();
-            said.extend(reader.said());
-        }
-        assert!(
-            !said.iter().any(|message| matches!(message, Message::Request(_) | Message::Status { .. })),
-            "{said:?}"
-        );
+        reader.store.set_transfer(id, sets, None).unwrap();
+        said.extend(reader.said());
+        let sets = format!("{before:?}, {sets:?}: {said:?}");
+        let fetches = Message::Status { uploading: true, downloading: true };
+        assert!(!said.iter().any(|message| matches!(message, Message::Request(_)) || *message == fetches), "{sets}");
         let three = Some(Bytes::from_static(&[0x02, 0xe0]));
         let said = reader.say(Message::Have(Have { start: 0, length: 1 << 20, bitfield: three, ack: false }));
         let question = Message::Request(Request { index: 2, bytes: 0, hash: true, nodes: 0 });
@@ -500,10 +503,41 @@ fn a_claimed_fork_is_still_proven_after_the_feed_is_set_to_be_fetched() {
     }
 }
 
+/// The remote takes a writer's feed out of what it offers, and back: whether it has the same history is asked from then on as before.
+#[test]
+fn a_writer_that_is_wanted_again_is_compared_again() {
+    #[derive(Debug)]
+    struct Chosen;
+    impl Policy for Chosen {
+        fn choose(&self, keys: &mut Vec<FeedKey>, _: Option<&ManifestFields>, _: &Remote) {
+            if keys.len() > 1 {
+                keys.clear();
+            }
+        }
+    }
+    let mut stores = devices(&["a", "b"], [&[], &["z"]]);
+    let options = Replicate { policy: Some(Arc::new(Chosen)), ..live() };
+    let mut writer = opened_with(stores.swap_remove(0), options);
+    let key = pair().public_key();
+    for (chosen, downloading) in [(false, false), (true, true)] {
+        let mut keys = vec![key];
+        keys.extend((!chosen).then_some(FeedKey::new([0xff; 32])));
+        writer.event(Event::Manifest { root: Root::FIRST, keys, fields: None });
+        assert_eq!(writer.said(), [Message::Status { uploading: true, downloading }]);
+    }
+    let three = Some(Bytes::from_static(&[0x02, 0xe0]));
+    let said = writer.say(Message::Have(Have { start: 0, length: 1 << 20, bitfield: three, ack: false }));
+    assert_eq!(said, [Message::Request(Request { index: 2, bytes: 0, hash: true, nodes: 0 })]);
+}
+
 /// A store on whose live session with one of ours both sides opened the feed's channel.
 fn opened(store: Store) -> Played {
+    opened_with(store, live())
+}
+
+fn opened_with(store: Store, options: Replicate) -> Played {
     let key = pair().public_key();
-    let mut played = Played::start_with_ours(store, live(), true);
+    let mut played = Played::start_with_ours(store, options, true);
     played.event(Event::Manifest { root: Root::FIRST, keys: vec![key], fields: None });
     played.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Remote });
     played.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Local });

@@ -158,11 +158,10 @@ impl<S: Storage> Multifeed<S> {
     /// Has a feed's open channel go on as it may now.
     pub(in crate::multifeed) fn apply(&mut self, id: SessionId, feed: FeedId) {
         let (download, upload) = self.transfers(id, feed);
-        let download = download.unwrap_or(!self.slot(feed).feed.writable());
         let waits = self.waits_for_disk(id, feed);
         self.with_peer(id, feed, |peer, work| {
             peer.set_waits_for_disk(waits);
-            peer.set_transfer(Some(download), Some(upload.unwrap_or(true)), work);
+            peer.go_on(download, upload.unwrap_or(true), work);
             Ok(())
         });
         self.wake(id);

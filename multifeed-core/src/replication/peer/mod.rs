@@ -105,10 +105,9 @@ impl FeedChannel {
             (false, false, true) => Terms::OnceUnlessLonger,
             (false, false, false) => Terms::Once,
         };
-        let last_held = feed.len().checked_sub(1).is_none_or(|last| feed.has(last));
-        let is_whole = feed.writable() && options.download.is_none() && last_held && !feed.is_writer_behind();
         let (mut fetch, mut history) = (Fetch::START, History::START);
         if options.fetches() {
+            let is_whole = options.download.is_none() && is_whole_writer(feed);
             fetch.on(if is_whole { FetchStep::StartOfWriter } else { FetchStep::Start });
             history.on(HistoryStep::Check);
         }
@@ -365,6 +364,21 @@ impl FeedChannel {
         self.retry_requests(work);
     }
 
+    /// Fetches and serves as a channel that begins now: what nobody said of fetching hangs on the feed.
+    pub(crate) fn go_on<S: Storage>(&mut self, download: Option<bool>, upload: bool, work: &mut Work<'_, S>) {
+        if download.is_some() || !is_whole_writer(work.feed) {
+            return self.set_transfer(Some(download.unwrap_or(true)), Some(upload), work);
+        }
+        self.set_transfer(None, Some(upload), work);
+        if self.state.goes_on() && !self.history.is_forked() && self.fetch.on(FetchStep::StartOfWriter) {
+            self.history.on(HistoryStep::Check);
+            if self.state.was_opened() {
+                self.send_status(self.uploading, true);
+            }
+            self.advance(work);
+        }
+    }
+
     /// Takes nothing that was asked for any more. Whether anything was.
     ///
     /// In a session that is not live the remote hears of it only when it answered all that it was asked. JS closes the channel at once when it
@@ -562,6 +576,12 @@ impl FeedChannel {
         let downloading = downloading || waits;
         self.out.push_back(Message::Status { uploading, downloading });
     }
+}
+
+/// Whether a feed is written here, and all of it is here as far as is known.
+fn is_whole_writer(feed: &Feed) -> bool {
+    let last_held = feed.len().checked_sub(1).is_none_or(|last| feed.has(last));
+    feed.writable() && last_held && !feed.is_writer_behind()
 }
 
 /// Others may be asked for these blocks. Whether any was asked for.

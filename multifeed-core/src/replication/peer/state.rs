@@ -142,7 +142,7 @@ pub(crate) enum History {
     Unchecked,
     /// It is asked, on its [`Terms`](super::history::Terms), and showed no other.
     Checked,
-    /// It, one of ours, says that it has another. It is asked all the same: its answer is the proof.
+    /// It, one of ours, says that it has another. It is asked all the same, whether blocks are fetched from it or not: its answer is the proof.
     ForkClaimed,
     /// It has another. It is not asked any more.
     Forked,
@@ -166,12 +166,11 @@ impl Machine for History {
     const START: Self = Self::Unchecked;
     const MOVES: &'static [(Self, HistoryStep, Self)] = &[
         (Self::Unchecked, HistoryStep::Check, Self::Checked),
-        (Self::Unchecked, HistoryStep::Claim, Self::Forked),
+        (Self::Unchecked, HistoryStep::Claim, Self::ForkClaimed),
         (Self::Unchecked, HistoryStep::Proof, Self::Forked),
         (Self::Checked, HistoryStep::Leave, Self::Unchecked),
         (Self::Checked, HistoryStep::Claim, Self::ForkClaimed),
         (Self::Checked, HistoryStep::Proof, Self::Forked),
-        (Self::ForkClaimed, HistoryStep::Leave, Self::Forked),
         (Self::ForkClaimed, HistoryStep::Proof, Self::Forked),
     ];
 }
