@@ -3,6 +3,7 @@
 pub(crate) mod disk;
 pub(crate) mod durability;
 pub(crate) mod evidence;
+mod folder;
 pub(crate) mod journal;
 pub(crate) mod report;
 

@@ -4,6 +4,7 @@ use multifeed_proto::FeedKey;
 
 use crate::error::{StoreError, home};
 use crate::feed::{Feed, Recovered};
+use crate::log::log;
 use crate::storage::{FileKind, Slot};
 
 /// What an application can ask about the state of the folders.
@@ -26,6 +27,25 @@ impl Report {
         if !error.is_left_to_a_writer() {
             self.problems.push(error);
         }
+    }
+
+    /// Adds a problem, unless it is known.
+    pub(crate) fn note_problem(&mut self, error: StoreError) {
+        let text = error.to_string();
+        if !self.problems.iter().any(|problem| problem.to_string() == text) {
+            log!(DEBUG, "store", "a problem", error = %error);
+            self.problems.push(error);
+        }
+    }
+
+    /// The missing writers whose folders may come back: their numbers, keys and names.
+    pub(crate) fn missing_writers(&self) -> impl Iterator<Item = (Slot, FeedKey, Option<&str>)> {
+        self.problems.iter().filter_map(|problem| match problem {
+            StoreError::MissingWriter { slot: Some(slot), key: Some(key), name, .. } => {
+                Some((*slot, *key, name.as_deref()))
+            }
+            _ => None,
+        })
     }
 
     /// Whether the feed in a folder was a writer's, and cannot be that now: its secret key, or its name, is missing or cannot be read.

@@ -602,7 +602,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(signed) = signed.filter(|_| ours) {
             feed.stay_older_than(signed);
             self.cores.report.found_missing(&key);
-            feed.older_copy().into_iter().for_each(|older| self.note_problem(older));
+            feed.older_copy().into_iter().for_each(|older| self.cores.report.note_problem(older));
         }
         let name = feed_name(&feed);
         let id = match self.members.catalog.offered(&key) {
@@ -661,7 +661,7 @@ impl<S: Storage> Multifeed<S> {
                     self.members.catalog.occupy(slot);
                     return Ok(made);
                 }
-                Err(error @ StoreError::Occupied { .. }) => match self.key_in(slot)? {
+                Err(error @ StoreError::Occupied { .. }) => match self.cores.key_in(slot)? {
                     None => self.set_aside(slot)?,
                     Some(found) if found == *key => return Err(error),
                     Some(_) => self.members.catalog.occupy(slot),

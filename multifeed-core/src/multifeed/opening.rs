@@ -198,7 +198,7 @@ impl<S: Storage> Multifeed<S> {
                 if !opening.unread.iter().any(StoreError::is_of_a_writer) {
                     self.look_for_its_writer(&feed);
                 }
-                self.look_at_permissions(&feed)?;
+                self.cores.look_at_permissions(&feed)?;
                 let id = self.insert(feed);
                 self.index(id);
                 self.adopt(id);
@@ -239,18 +239,6 @@ impl<S: Storage> Multifeed<S> {
             }
             self.cores.report.problems.push(error.clone());
         }
-    }
-
-    pub(super) fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
-        let file = FileId::new(feed.slot(), FileKind::SecretKey);
-        if feed.key_pair().is_some() {
-            let mode =
-                self.cores.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
-            let exposed = mode.filter(|mode| mode & 0o077 != 0);
-            let slot = if self.cores.storage.is_numbered() { feed.slot() } else { Slot::NOWHERE };
-            self.cores.report.exposed.extend(exposed.map(|mode| ExposedKey { key: feed.key(), slot, mode }));
-        }
-        Ok(())
     }
 
     /// A folder that cannot be read now, or repaired, is left to itself. It may hold a key.

@@ -119,6 +119,15 @@ impl Catalog {
         self.taken.last().is_some_and(|last| *last > free).then_some(free)
     }
 
+    /// A name made of a key that nobody has.
+    pub(in crate::multifeed) fn key_name(&self, key: &FeedKey) -> String {
+        let mut name = key.to_string();
+        while self.has_name(&name) {
+            name.push('.');
+        }
+        name
+    }
+
     /// Notes that there is a folder, whatever it holds.
     pub(in crate::multifeed) fn see(&mut self, slot: Slot) {
         self.end = self.end.max(slot.0.saturating_add(1));

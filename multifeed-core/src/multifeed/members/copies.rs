@@ -82,7 +82,7 @@ impl<S: Storage> Multifeed<S> {
         let is_new = self.members.catalog.at(feed.slot()) != Some(id);
         if is_new {
             self.cores.report.recovered.extend(feed.recovered().cloned());
-            self.look_at_permissions(&feed)?;
+            self.cores.look_at_permissions(&feed)?;
         }
         *self.feeds[id.0 as usize] = FeedSlot::new(feed);
         self.members.catalog.remove(id, &key);

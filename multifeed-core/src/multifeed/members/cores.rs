@@ -10,7 +10,6 @@ use crate::cores::journal::numbers::REMOVED;
 use crate::error::StoreError;
 use crate::feed::{Feed, Opening};
 use crate::ids::{FeedId, SessionId};
-use crate::log::log;
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -74,7 +73,7 @@ impl<S: Storage> Multifeed<S> {
     fn find_core_name(&mut self, slot: Slot, key: &FeedKey, name: CoreName<'_>) -> Result<(), StoreError> {
         let secret = FileId::new(slot, FileKind::SecretKey);
         let has_key = self.cores.storage.len(secret).map_err(|error| StoreError::from_file(secret, "read", error))?;
-        if has_key.is_some() || self.key_in(slot)?.is_none() {
+        if has_key.is_some() || self.cores.key_in(slot)?.is_none() {
             return Ok(());
         }
         let is_signed = self.cores.journal.signed(key).is_some();
@@ -110,7 +109,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn open_in(&mut self, slot: Slot, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
-        if self.key_in(slot)?.is_none() {
+        if self.cores.key_in(slot)?.is_none() {
             if Feed::is_vacant(&mut self.cores.storage, slot)? {
                 return Ok(None);
             }
@@ -161,15 +160,7 @@ impl<S: Storage> Multifeed<S> {
             None => self.members.sets.lists.check_new(set, key).map(|()| None),
             found => Ok(found),
         });
-        found.inspect_err(|error| self.note_problem(error.clone()))
-    }
-
-    pub(in crate::multifeed) fn note_problem(&mut self, error: StoreError) {
-        let text = error.to_string();
-        if !self.cores.report.problems.iter().any(|problem| problem.to_string() == text) {
-            log!(DEBUG, "store", "a problem", error = %error);
-            self.cores.report.problems.push(error);
-        }
+        found.inspect_err(|error| self.cores.report.note_problem(error.clone()))
     }
 }
 

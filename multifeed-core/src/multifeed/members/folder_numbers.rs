@@ -27,7 +27,7 @@ impl<S: Storage> Multifeed<S> {
             }
             let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > gap) else { break };
             // Something that is no folder may stand there: nothing is begun that cannot be done.
-            self.key_in(gap)?;
+            self.cores.key_in(gap)?;
             self.begin(true)?;
             self.cores.journal.begin_removal(&mut self.cores.storage, Removal::new(gap, &NOBODY, Some((last, key))))?;
             self.resume_removal()?;

@@ -202,17 +202,17 @@ impl<S: Storage> Multifeed<S> {
                     let feeds = self.members.sets.get_mut(set);
                     feeds.into_iter().for_each(|feeds| _ = feeds.insert(u64::from(id.0)));
                 }
-                Ok(None) => match self.missing_core(&feed.key, Some(&feed.name)) {
-                    Some(missing) => self.note_problem(missing),
+                Ok(None) => match self.cores.missing_core(&feed.key, Some(&feed.name)) {
+                    Some(missing) => self.cores.report.note_problem(missing),
                     None => self.look_for_gone_core(&feed.key),
                 },
                 Err(error) => self.cores.report.problems.push(error),
             }
         }
-        lost.into_iter().for_each(|lost| self.note_problem(lost));
+        lost.into_iter().for_each(|lost| self.cores.report.note_problem(lost));
         let opened = feeds.iter().filter_map(|feed| self.members.catalog.find(&feed.key));
         let older: Vec<_> = opened.filter_map(|id| self.slot(id).feed.older_copy()).collect();
-        older.into_iter().for_each(|older| self.note_problem(older));
+        older.into_iter().for_each(|older| self.cores.report.note_problem(older));
         self.cores.report.problems.extend(damaged);
         self.cores.storage.opened();
         Ok(set)
@@ -240,12 +240,6 @@ impl<S: Storage> Multifeed<S> {
             Some(feed) => (Some(feed.len()), feed.most_signed()?),
         };
         Some(StoreError::ListLost { key: *key, held, known })
-    }
-
-    /// The error for a core that was written here, by what the journal knows, if it is not on the disk.
-    pub(in crate::multifeed) fn missing_core(&self, key: &FeedKey, name: Option<&str>) -> Option<StoreError> {
-        let (_, mark) = self.cores.journal.signed(key).filter(|(slot, _)| *slot < REMOVED)?;
-        Some(StoreError::CoreMissing { key: *key, name: name.map(str::to_owned), blocks: mark.length })
     }
 
     /// A writer of a session's multifeed that is not here, as it was removed or its core is gone. It is here again as an older copy of it would be,
@@ -415,7 +409,7 @@ impl<S: Storage> Multifeed<S> {
         match self.open_core(key) {
             Ok(Some(id)) => _ = self.include_in(set, id, None),
             Ok(None) => {}
-            Err(error) => self.note_problem(error),
+            Err(error) => self.cores.report.note_problem(error),
         }
     }
 

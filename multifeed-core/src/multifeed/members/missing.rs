@@ -91,7 +91,7 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         let LookAgain { next, left } = self.steps.missing;
-        let mut missing: Vec<_> = self.missing_writers().map(|(slot, key, _)| (slot, key)).collect();
+        let mut missing: Vec<_> = self.cores.report.missing_writers().map(|(slot, key, _)| (slot, key)).collect();
         missing.sort_unstable_by_key(|(slot, _)| (*slot < next, *slot));
         self.steps.missing.left = left.min(missing.len());
         for (slot, key) in missing.into_iter().take(left) {
@@ -104,7 +104,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Looks for the folder of the missing writer of a name.
     pub(in crate::multifeed) fn take_back_named(&mut self, name: &str) {
-        let named = self.missing_writers().find(|(.., named)| *named == Some(name)).map(|(slot, key, _)| (slot, key));
+        let named = self.cores.report.missing_writers().find(|(.., named)| *named == Some(name)).map(|(slot, key, _)| (slot, key));
         if let Some((slot, key)) = named {
             self.reopen_missing(slot, key);
         } else {
@@ -112,22 +112,12 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The missing writers whose folders may come back: their numbers, keys and names.
-    fn missing_writers(&self) -> impl Iterator<Item = (Slot, FeedKey, Option<&str>)> {
-        self.cores.report.problems.iter().filter_map(|problem| match problem {
-            StoreError::MissingWriter { slot: Some(slot), key: Some(key), name, .. } => {
-                Some((*slot, *key, name.as_deref()))
-            }
-            _ => None,
-        })
-    }
-
     /// Opens a missing writer's folder if it is there again. It waits until the store is opened anew if it is not yet whole, as while it is being copied,
     /// or if its feed was fetched meanwhile. Returns whether there was something to open.
     fn reopen_missing(&mut self, slot: Slot, key: FeedKey) -> bool {
         // What was there when it was last looked at may be another folder now: an older copy, say.
         self.cores.storage.release(slot);
-        if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.banned.contains(&key) {
+        if !matches!(self.cores.key_in(slot), Ok(Some(found)) if found == key) || self.members.banned.contains(&key) {
             return false;
         }
         let mut untouched = RepairedInMemory::new(&mut self.cores.storage);
@@ -140,8 +130,8 @@ impl<S: Storage> Multifeed<S> {
         if !(is_whole && is_new && has_name && opening.unread.is_empty()) {
             return true;
         }
-        if let Err(error) = self.look_at_permissions(&feed) {
-            self.note_problem(error);
+        if let Err(error) = self.cores.look_at_permissions(&feed) {
+            self.cores.report.note_problem(error);
         }
         let name = feed_name(&feed);
         let id = self.insert(feed);
@@ -196,7 +186,7 @@ impl<S: Storage> Multifeed<S> {
         for slot in slots {
             let secret = self.cores.storage.len(FileId::new(slot, FileKind::SecretKey));
             let secret = secret.map_err(|error| StoreError::from_slot(slot, "open", error));
-            let key = secret.and_then(|secret| if matches!(secret, Some(1..)) { self.key_in(slot) } else { Ok(None) });
+            let key = secret.and_then(|secret| if matches!(secret, Some(1..)) { self.cores.key_in(slot) } else { Ok(None) });
             let is_unread = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(slot);
             match key {
                 Ok(Some(key)) => _ = unopened.insert(name(&key), (slot, key)),
@@ -226,7 +216,7 @@ impl<S: Storage> Multifeed<S> {
                 continue;
             }
             // A folder that cannot be read is reported for that.
-            let elsewhere = match self.key_in(slot) {
+            let elsewhere = match self.cores.key_in(slot) {
                 Ok(key) => !key.is_some_and(|key| mark.is_of(&key)),
                 // Something else stands in its place; what is in a real folder stays for a person to look into.
                 Err(StoreError::NotRegular { .. }) => {

@@ -13,18 +13,18 @@ use crate::feed::Feed;
 use crate::feed::local_name::is_key_name;
 use crate::ids::FeedId;
 use crate::multifeed::{Multifeed, MultifeedEvent, feed_name};
-use crate::storage::{FileId, FileKind, Slot, Storage};
+use crate::storage::{Slot, Storage};
 
 impl<S: Storage> Multifeed<S> {
     /// Returns the name of a feed that gets its folder there, if the number must not be its name.
     pub(in crate::multifeed) fn name_instead(&self, slot: Slot, key: &FeedKey) -> Option<String> {
-        self.members.catalog.has_name(&slot.to_string()).then(|| self.key_name(key))
+        self.members.catalog.has_name(&slot.to_string()).then(|| self.members.catalog.key_name(key))
     }
 
     /// A writer is about to have this name: a feed that has it by its number gives way.
     pub(in crate::multifeed) fn make_way(&mut self, name: &str) -> Result<(), StoreError> {
         let Some(slot) = numbered(name) else { return Ok(()) };
-        let Some(key) = self.key_in(slot)? else { return Ok(()) };
+        let Some(key) = self.cores.key_in(slot)? else { return Ok(()) };
         match self.members.catalog.at(slot) {
             Some(id) if self.slot(id).feed.local_name().is_some() => Ok(()),
             Some(_) if self.rename_to_key(slot, &key)? => Ok(()),
@@ -81,8 +81,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// Names a feed by its key, on the disk and, if it is open, here.
     fn name_by_key(&mut self, slot: Slot, key: &FeedKey) -> Result<(), StoreError> {
-        let name = self.key_name(key);
-        self.write_name(slot, key, &name)?;
+        let name = self.members.catalog.key_name(key);
+        self.cores.write_name(slot, key, &name)?;
         if let Some(id) = self.members.catalog.at(slot) {
             self.rename_feed(id, name);
         }
@@ -96,17 +96,10 @@ impl<S: Storage> Multifeed<S> {
             self.members.catalog.find(&writer.key).is_none().then_some((slot, writer.key))
         };
         for (slot, key) in self.cores.journal.writers().filter_map(has_it).collect::<Vec<_>>() {
-            let instead = self.key_name(&key);
+            let instead = self.members.catalog.key_name(&key);
             self.cores.journal.rename_writer(&mut self.cores.storage, slot, &key, &instead)?;
         }
         Ok(())
-    }
-
-    /// Writes a feed's name into its folder. The journal has it before, as the name that it knows of a writer is the one that counts.
-    pub(in crate::multifeed) fn write_name(&mut self, slot: Slot, key: &FeedKey, name: &str) -> Result<(), StoreError> {
-        self.cores.journal.rename_writer(&mut self.cores.storage, slot, key, name)?;
-        let file = FileId::new(slot, FileKind::LocalName);
-        self.cores.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))
     }
 
     /// A feed has another name on the disk: gives it that name here too, and reports it.
@@ -116,15 +109,6 @@ impl<S: Storage> Multifeed<S> {
         feed.set_local_name(name.clone());
         self.members.catalog.rename(id, &before, &name);
         self.outbox.push(MultifeedEvent::Moved { id, name });
-    }
-
-    /// A name made of a key that nobody has.
-    pub(in crate::multifeed) fn key_name(&self, key: &FeedKey) -> String {
-        let mut name = key.to_string();
-        while self.members.catalog.has_name(&name) {
-            name.push('.');
-        }
-        name
     }
 }
 

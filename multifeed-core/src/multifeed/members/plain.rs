@@ -132,7 +132,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(id) = opened? {
             return Ok(id);
         }
-        match self.missing_core(&key, writer) {
+        match self.cores.missing_core(&key, writer) {
             Some(missing) => Err(missing),
             None => {
                 if name.is_some() {

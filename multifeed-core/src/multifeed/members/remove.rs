@@ -154,7 +154,7 @@ impl<S: Storage> Multifeed<S> {
     /// number.
     pub(in crate::multifeed) fn is_kept(&mut self, removal: &Removal) -> Result<bool, StoreError> {
         let slot = removal.slot;
-        if let Some(there) = self.key_in(slot)?.filter(|there| !removal.is_of(there)) {
+        if let Some(there) = self.cores.key_in(slot)?.filter(|there| !removal.is_of(there)) {
             return Ok(removal.last_with(&there).is_none());
         }
         let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
@@ -173,7 +173,7 @@ impl<S: Storage> Multifeed<S> {
     /// Must be called before anything is written to a feed.
     pub(in crate::multifeed) fn follow_removal(&mut self) -> Result<(), StoreError> {
         let Some(removal) = self.cores.journal.removal() else { return Ok(()) };
-        let key = match self.key_in(removal.slot) {
+        let key = match self.cores.key_in(removal.slot) {
             // None of ours: no feed has moved there.
             Err(StoreError::NotRegular { .. }) => None,
             key => key?,
@@ -191,19 +191,19 @@ impl<S: Storage> Multifeed<S> {
         let Some(removal) = self.cores.journal.removal().filter(|removal| removal.slot == slot) else {
             return Ok(false);
         };
-        Ok(self.key_in(slot)?.is_none_or(|key| removal.is_of(&key)))
+        Ok(self.cores.key_in(slot)?.is_none_or(|key| removal.is_of(&key)))
     }
 
     /// Takes the feed's folder away, and gives the last one its number, from wherever that was left. The key of the feed that has the number
     /// then, if one has.
     fn fill_gap(&mut self, removal: Removal) -> Result<Option<FeedKey>, StoreError> {
         let slot = removal.slot;
-        if let Some(there) = self.key_in(slot)?.filter(|there| !removal.is_of(there)) {
+        if let Some(there) = self.cores.key_in(slot)?.filter(|there| !removal.is_of(there)) {
             // If JS was here since, and made a feed in the gap, that one stays.
             if let Some(from) = removal.last_with(&there) {
                 self.take_number(from, slot, &there);
                 // The disk may have said that it failed: whether the new number outlives a power cut nobody knows.
-                self.sync_key(slot)?;
+                self.cores.sync_key(slot)?;
             }
             return Ok(Some(there));
         }
@@ -214,7 +214,7 @@ impl<S: Storage> Multifeed<S> {
         let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { return Ok(None) };
         // JS may have made others after the one that was the last.
         self.cores.journal.begin_removal(&mut self.cores.storage, removal.with_last(Some((last, key))))?;
-        self.sync_key(last)?;
+        self.cores.sync_key(last)?;
         self.dedupe_names(last, slot, &key)?;
         let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         self.cores.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
@@ -223,11 +223,6 @@ impl<S: Storage> Multifeed<S> {
         }
         self.take_number(last, slot, &key);
         Ok(Some(key))
-    }
-
-    fn sync_key(&mut self, slot: Slot) -> Result<(), StoreError> {
-        let file = FileId::new(slot, FileKind::Key);
-        self.cores.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))
     }
 
     /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Changes nothing if it had it before.
@@ -256,9 +251,9 @@ impl<S: Storage> Multifeed<S> {
         if name == from.to_string() {
             let old = std::mem::replace(&mut name, slot.to_string());
             if self.members.catalog.has_name(&name) {
-                name = self.key_name(key);
+                name = self.members.catalog.key_name(key);
             }
-            self.write_name(slot, key, &name)?;
+            self.cores.write_name(slot, key, &name)?;
             self.members.catalog.rename_lost(slot, &old, &name);
         } else if self.cores.journal.writer_name(slot).is_some_and(|known| known == from.to_string()) {
             // The file was written, when the disk said that it failed.
@@ -275,7 +270,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
         let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().rev() {
-            match self.key_in(slot) {
+            match self.cores.key_in(slot) {
                 Ok(Some(key)) => return Ok(Some((slot, key))),
                 // It cannot be used as one.
                 Ok(None) | Err(StoreError::NotRegular { .. }) => {}
@@ -283,14 +278,6 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         Ok(None)
-    }
-
-    pub(in crate::multifeed) fn key_in(&mut self, slot: Slot) -> Result<Option<FeedKey>, StoreError> {
-        let file = FileId::new(slot, FileKind::Key);
-        let mut key = [0; 32];
-        let count = self.cores.storage.read_at(file, 0, &mut key);
-        let count = count.map_err(|error| StoreError::from_file(file, "read", error))?;
-        Ok((count == key.len()).then(|| FeedKey::new(key)))
     }
 
     /// Closes a feed's channel on every session, and says no more of it on any.

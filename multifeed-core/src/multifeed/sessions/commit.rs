@@ -28,7 +28,7 @@ impl<S: Storage> Multifeed<S> {
         if self.has_unlisted()
             && let Err(error) = self.write_lists()
         {
-            self.note_problem(error);
+            self.cores.report.note_problem(error);
         }
         self.sync_appended();
         let unwritten = std::mem::take(&mut self.uncommitted.unwritten);
