@@ -190,7 +190,7 @@ impl<S: Storage> Multifeed<S> {
         if !session.peers.get(&feed).is_some_and(|peer| peer.is_opened()) || !session.is_running() {
             return Err(ExtensionError::Gone);
         }
-        let waiting = session.extension_bytes();
+        let waiting = session.outgoing.extension_bytes();
         // One that is larger than the bound goes alone.
         if waiting > 0 && waiting.saturating_add(message_cost(body.len())) > max {
             return Err(ExtensionError::Full { max });

@@ -21,7 +21,7 @@ impl<S: Storage> Multifeed<S> {
     /// Lets a session be sent `bytes` more, and the block that waits for room if it is no larger.
     pub fn give_room(&mut self, id: SessionId, bytes: usize) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.grant(bytes);
+            session.outgoing.grant(bytes);
             session.give_room(bytes as u64);
             self.wake(id);
         }
@@ -30,7 +30,7 @@ impl<S: Storage> Multifeed<S> {
     /// Takes back what a session was granted and did not use, up to `bytes`. What it used meanwhile it owes.
     pub fn revoke(&mut self, id: SessionId, bytes: usize) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.revoke(bytes);
+            session.outgoing.revoke(bytes);
         }
     }
 }

@@ -209,7 +209,7 @@ impl<S: Storage> Multifeed<S> {
     /// Lets a session be sent `bytes` more.
     pub fn grant(&mut self, id: SessionId, bytes: usize) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.grant(bytes);
+            session.outgoing.grant(bytes);
             self.wake(id);
         }
     }
@@ -217,7 +217,7 @@ impl<S: Storage> Multifeed<S> {
     /// Lets a session be sent `bytes`, whatever it was allowed before.
     pub(crate) fn set_grant(&mut self, id: SessionId, bytes: usize) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.set_grant(bytes);
+            session.outgoing.set_grant(bytes);
             self.wake(id);
         }
     }
@@ -242,14 +242,14 @@ impl<S: Storage> Multifeed<S> {
     pub fn poll_command(&mut self, id: SessionId) -> Option<Command> {
         loop {
             let session = self.sessions.get_mut(&id)?;
-            if let Some(command) = session.poll_command() {
+            if let Some(command) = session.outgoing.pop() {
                 self.wake(id);
                 return Some(command);
             }
             let Some(feed) = session.poll_active() else {
                 // What was just sent may have made room.
                 self.ask_for_offers(id);
-                return self.sessions.get_mut(&id)?.poll_command();
+                return self.sessions.get_mut(&id)?.outgoing.pop();
             };
             self.begin_use(feed);
             let session = self.sessions.get_mut(&id)?;
@@ -505,7 +505,7 @@ impl<S: Storage> Multifeed<S> {
         self.begin_use(feed);
         let Some(session) = self.sessions.get_mut(&id) else { return false };
         let now = session.transfer.time(self.now);
-        let (share, may_double) = (session.share(feed, now), !session.is_in_turn());
+        let (share, may_double) = (session.share(feed, now), !session.turns.is_taken());
         let stays = session.stays_open(feed, now);
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return false };
         let Some(peer) = session.peers.get_mut(&feed) else { return false };
@@ -546,7 +546,7 @@ impl<S: Storage> Multifeed<S> {
                 Ok(())
             });
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.turn_over();
+                session.turns.end();
             }
         }
     }

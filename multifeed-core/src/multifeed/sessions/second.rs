@@ -35,15 +35,15 @@ impl<S: Storage> Multifeed<S> {
         if blocks.is_empty() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_in_turn()) else { return };
-        session.begin_turn(feed);
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.turns.is_taken()) else { return };
+        session.turns.begin(feed);
         let mut asked = Vec::new();
         self.with_peer(id, feed, |peer, work| {
             asked = peer.ask_too(&blocks, work);
             Ok(())
         });
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.turn_over();
+            session.turns.end();
         }
         let slot = &mut self.feeds[feed.0 as usize];
         slot.doubled_bytes = slot.doubled_bytes.saturating_add(mean.saturating_mul(asked.len() as u64));

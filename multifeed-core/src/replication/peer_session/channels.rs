@@ -33,13 +33,12 @@ impl PeerSession {
                 let token = Token::new(self.root, self.next_token);
                 self.next_token = self.next_token.wrapping_add(1);
                 self.totals.feeds += 1;
-                self.commands.push_back(Command::Open { token, key });
+                self.outgoing.push(Command::Open { token, key });
                 token
             }
         };
         self.channels.insert(peer.token, Channel::Feed(feed));
-        peer.place.busy = true;
-        self.busy += 1;
+        self.turns.set_busy(&mut peer, true);
         self.peers.insert(feed, Box::new(peer));
         quiet
     }
@@ -108,7 +107,7 @@ impl PeerSession {
             acks: false,
             downloading: false,
         };
-        self.commands.push_back(Command::Open { token, key });
+        self.outgoing.push(Command::Open { token, key });
         self.channels.insert(token, Channel::Offer(key));
         self.offers.park(key, quiet);
         None

@@ -34,9 +34,9 @@ impl PeerSession {
         if self.stage != Stage::Closed {
             log!(DEBUG, "session", in self.span, "ends the session", error = %error);
             self.stage = Stage::Ending;
-            self.commands.clear();
-            self.active.clear();
-            self.commands.push_back(Command::Abort(error));
+            self.outgoing.clear();
+            self.turns.forget_active();
+            self.outgoing.push(Command::Abort(error));
         }
     }
 
@@ -102,9 +102,7 @@ impl PeerSession {
         let stays = self.relays.stays();
         for (&feed, peer) in self.peers.iter_mut().filter(|(feed, _)| stays != Some(**feed)) {
             peer.nudge();
-            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
-                self.active.push_back(feed);
-            }
+            self.turns.activate(feed, peer);
         }
     }
 
@@ -112,9 +110,7 @@ impl PeerSession {
     pub(crate) fn leave(&mut self) {
         for (&feed, peer) in &mut self.peers {
             peer.leave();
-            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
-                self.active.push_back(feed);
-            }
+            self.turns.activate(feed, peer);
         }
     }
 
@@ -123,7 +119,7 @@ impl PeerSession {
         let ends = self.single_feed.is_some() || !self.is_live();
         if self.stage == Stage::Running && ends && self.is_idle() && self.settled() {
             if self.single_feed.is_none() {
-                self.commands.push_back(Command::CloseRoot { root: self.root });
+                self.outgoing.push(Command::CloseRoot { root: self.root });
             }
             self.through = true;
             self.finish();
@@ -134,7 +130,7 @@ impl PeerSession {
     pub(crate) fn finish(&mut self) {
         if self.stage != Stage::Closed && self.stage != Stage::Ending {
             self.stage = Stage::Ending;
-            self.commands.push_back(Command::Finish);
+            self.outgoing.push(Command::Finish);
         }
     }
 
@@ -162,8 +158,8 @@ impl PeerSession {
         if !self.through || self.is_apart() {
             self.totals.unwanted = 0;
         }
-        self.commands.clear();
-        self.active.clear();
+        self.outgoing.clear();
+        self.turns.forget_active();
         state.in_sync = self.ended_in_sync;
         self.note_written();
         if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {

@@ -35,7 +35,7 @@ impl PeerSession {
                 (Some(policy), Some(remote)) => policy.fields(&keys, remote),
                 _ => None,
             };
-            self.commands.push_back(Command::Offer { root: self.root, keys, fields });
+            self.outgoing.push(Command::Offer { root: self.root, keys, fields });
             if rest.is_empty() {
                 return;
             }
@@ -49,7 +49,7 @@ impl PeerSession {
         self.exchange.manifest_seen = true;
         self.exchange.requests_unanswered += 1;
         self.exchange.requested.extend(&keys);
-        self.commands.push_back(Command::Request { root: self.root, keys });
+        self.outgoing.push(Command::Request { root: self.root, keys });
     }
 
     /// The remote requested feeds of ours.

@@ -4,6 +4,7 @@ mod channels;
 mod ending;
 mod exchange;
 mod left;
+mod outgoing;
 mod relays;
 mod room;
 mod slow;
@@ -17,13 +18,15 @@ use bytes::Bytes;
 use exchange::Exchange;
 use left::{DesertedFeeds, GivenUp};
 use multifeed_proto::{Command, FeedKey, HandshakeHash, RemoteHandshake, Root, Scope, Token};
+use outgoing::Outgoing;
 use relays::Relays;
 use room::Room;
+use turns::Turns;
 
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
-use crate::limits::{PeerLimits, message_cost};
+use crate::limits::PeerLimits;
 use crate::log::{Span, log};
 use crate::replication::ahead::Ahead;
 use crate::replication::matched::MatchedFeeds;
@@ -90,20 +93,13 @@ pub(crate) struct PeerSession {
     pub(crate) events: VecDeque<PeerEvent>,
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
     pub(crate) queued: bool,
-    commands: VecDeque<Command>,
+    /// What stands ready to be sent.
+    pub(crate) outgoing: Outgoing,
     /// What each channel is of. A name is used once: what the session reported of a channel that was closed is nobody's.
     channels: BTreeMap<Token, Channel>,
     next_token: u32,
-    /// Feeds whose machines have something to send, each once, the next one first.
-    active: VecDeque<FeedId>,
-    /// Feeds on whose channels something is under way.
-    busy: usize,
-    /// Feeds that have more to ask for than there is room, each once, the next one first.
-    starved: VecDeque<FeedId>,
-    /// The one whose turn it is.
-    turn: Option<FeedId>,
-    /// Bytes of commands that the session takes now; negative after a large one.
-    grant: i64,
+    /// Which feeds have something to do.
+    pub(crate) turns: Turns,
     slow_sends: slow::SlowSends,
     /// Which feeds' blocks wait for room.
     pub(crate) room: Room,
@@ -191,14 +187,10 @@ impl PeerSession {
             transfer: Transfer::default(),
             events: VecDeque::new(),
             queued: false,
-            commands: VecDeque::new(),
+            outgoing: Outgoing::default(),
             channels: BTreeMap::new(),
             next_token: 0,
-            active: VecDeque::new(),
-            busy: 0,
-            starved: VecDeque::new(),
-            turn: None,
-            grant: 0,
+            turns: Turns::default(),
             slow_sends: slow::SlowSends::default(),
             room: Room::default(),
             ahead: Ahead::default(),
@@ -319,7 +311,7 @@ impl PeerSession {
     /// Sends a message of the reconciliation.
     pub(crate) fn send_reconcile(&mut self, body: Bytes) {
         let scope = self.reconcile_scope().unwrap_or(Scope::Stream);
-        self.commands.push_back(Command::SendExtension { scope, name: reconcile::EXTENSION.into(), body });
+        self.outgoing.push(Command::SendExtension { scope, name: reconcile::EXTENSION.into(), body });
     }
 
     /// A feed is not in step with the remote's any more. Whether it was.
@@ -345,33 +337,21 @@ impl PeerSession {
     /// Has a command of the application's extensions done.
     pub(crate) fn extend(&mut self, command: Command) {
         if self.is_running() {
-            self.commands.push_back(command);
+            self.outgoing.push(command);
         }
-    }
-
-    /// The memory of messages of the application's extensions that were not sent.
-    pub(crate) fn extension_bytes(&self) -> usize {
-        let size = |command: &Command| match command {
-            Command::SendExtension { scope: Scope::Channel(_), body, .. } => message_cost(body.len()),
-            _ => 0,
-        };
-        self.commands.iter().map(size).sum()
     }
 
     /// Notes that a feed's machine has something to send.
     pub(crate) fn activate(&mut self, feed: FeedId) {
-        if let Some(peer) = self.peers.get_mut(&feed)
-            && peer.has_output()
-            && !std::mem::replace(&mut peer.place.active, true)
-        {
-            self.active.push_back(feed);
+        if let Some(peer) = self.peers.get_mut(&feed) {
+            self.turns.activate(feed, peer);
         }
     }
 
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<FeedChannel> {
-        let peer = self.peers.remove(&feed)?;
-        self.busy -= usize::from(peer.place.busy);
+        let mut peer = self.peers.remove(&feed)?;
+        self.turns.set_busy(&mut peer, false);
         self.offers.settle(feed);
         self.channels.remove(&peer.token);
         self.ahead.forget(feed);
@@ -386,8 +366,7 @@ impl PeerSession {
         *fetching = (*fetching + standing.fetches()).saturating_sub(peer.standing.fetches());
         let before = std::mem::replace(&mut peer.standing, standing);
         let busy = !peer.is_at_rest();
-        let was_busy = std::mem::replace(&mut peer.place.busy, busy);
-        self.busy = self.busy + usize::from(busy) - usize::from(was_busy);
+        self.turns.set_busy(peer, busy);
         if before != standing {
             match (before.in_flight, standing.in_flight) {
                 (0, 1..) => log!(DEBUG, "feed", "requests blocks", missing = ?standing.missing_here),
@@ -402,11 +381,10 @@ impl PeerSession {
 
     /// What a feed may ask for now.
     pub(crate) fn share(&mut self, feed: FeedId, now: Duration) -> Share {
-        let in_turn = self.turn == Some(feed);
-        if !in_turn && self.starved.front().is_some_and(|first| *first != feed) {
+        if self.turns.is_behind(feed) {
             return self.transfer.no_share(now);
         }
-        self.transfer.share(self.sums.cost, in_turn, now)
+        self.transfer.share(self.sums.cost, self.turns.is_of(feed), now)
     }
 
     /// How long the answers take that are waited for.
@@ -419,36 +397,9 @@ impl PeerSession {
         self.transfer.used(share);
         if share.is_starved()
             && let Some(peer) = self.peers.get_mut(&feed)
-            && !std::mem::replace(&mut peer.place.starved, true)
         {
-            self.starved.push_back(feed);
+            self.turns.starve(feed, peer);
         }
-    }
-
-    /// The feed whose turn it is to ask for more, if there is room; [`turn_over`](Self::turn_over) is called after it.
-    pub(crate) fn next_asker(&mut self) -> Option<FeedId> {
-        while self.turn.is_none() && self.transfer.room(self.sums.cost) > 0 {
-            let feed = self.starved.pop_front()?;
-            if let Some(peer) = self.peers.get_mut(&feed) {
-                peer.place.starved = false;
-                self.turn = Some(feed);
-                return self.turn;
-            }
-        }
-        None
-    }
-
-    /// It is a feed's turn, whoever else waits.
-    pub(crate) fn begin_turn(&mut self, feed: FeedId) {
-        self.turn = Some(feed);
-    }
-
-    pub(crate) fn is_in_turn(&self) -> bool {
-        self.turn.is_some()
-    }
-
-    pub(crate) fn turn_over(&mut self) {
-        self.turn = None;
     }
 
     /// Notes that what came is written. Returns whether that is progress.
@@ -543,46 +494,19 @@ impl PeerSession {
         }
     }
 
-    pub(crate) fn grant(&mut self, bytes: usize) {
-        self.grant = self.grant.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn revoke(&mut self, bytes: usize) {
-        self.grant = self.grant.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn set_grant(&mut self, bytes: usize) {
-        self.grant = i64::try_from(bytes).unwrap_or(i64::MAX);
-    }
-
     /// Whether the session should be polled.
     pub(crate) fn has_output(&self) -> bool {
-        let is_active = !self.active.is_empty() || self.ahead.has_next();
-        let commands = self.grant > 0 && (is_active || !self.commands.is_empty());
-        commands || self.ends_now() || self.progress_due || !self.events.is_empty()
-    }
-
-    /// The next command that stands ready, within the grant.
-    pub(crate) fn poll_command(&mut self) -> Option<Command> {
-        if self.grant <= 0 && !self.ends_now() {
-            return None;
-        }
-        let command = self.commands.pop_front()?;
-        self.charge(&command);
-        Some(command)
-    }
-
-    /// Whether the next command is an end: it takes no room, and a remote that reads nothing must not put it off.
-    fn ends_now(&self) -> bool {
-        matches!(self.commands.front(), Some(Command::Finish | Command::Abort(_)))
+        let is_active = self.turns.has_active() || self.ahead.has_next();
+        let commands = self.outgoing.has_room() && (is_active || !self.outgoing.is_empty());
+        commands || self.outgoing.ends_now() || self.progress_due || !self.events.is_empty()
     }
 
     /// The feed whose turn it is to send, within the grant.
     pub(crate) fn poll_active(&mut self) -> Option<FeedId> {
-        if self.grant <= 0 || !self.commands.is_empty() {
+        if !self.outgoing.has_room() || !self.outgoing.is_empty() {
             return None;
         }
-        if let Some(feed) = self.active.pop_front() {
+        if let Some(feed) = self.turns.next_active() {
             if let Some(peer) = self.peers.get_mut(&feed) {
                 peer.place.active = false;
             }
@@ -600,18 +524,14 @@ impl PeerSession {
         let message = match sent {
             Sent::Close => {
                 let command = Command::Close { token };
-                self.charge(&command);
+                self.outgoing.charge(&command);
                 return command;
             }
             Sent::Message(message) => message,
         };
         let command = Command::Send { token, message };
-        self.charge(&command);
+        self.outgoing.charge(&command);
         command
-    }
-
-    fn charge(&mut self, command: &Command) {
-        self.grant = self.grant.saturating_sub(i64::try_from(command.size()).unwrap_or(i64::MAX));
     }
 
     /// `clean` says that all that came is written and reported.

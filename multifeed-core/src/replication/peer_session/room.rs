@@ -68,9 +68,7 @@ impl PeerSession {
             peer.make_room();
             self.room.given = Some((feed, bytes));
             // It goes before others of the session: what was granted for it is there now.
-            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
-                self.active.push_front(feed);
-            }
+            self.turns.activate_first(feed, peer);
         }
     }
 }

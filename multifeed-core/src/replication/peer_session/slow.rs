@@ -52,7 +52,7 @@ impl PeerSession {
         let after = self.slow_sends.behind.saturating_add(self.room.spare());
         let is_small = |size| size <= self.room.spare();
         let on_its_way =
-            self.slow_sends.last.filter(|&(.., size)| unwritten > after || (is_small(size) && self.grant < 0));
+            self.slow_sends.last.filter(|&(.., size)| unwritten > after || (is_small(size) && self.outgoing.is_overdrawn()));
         if let Some((feed, key, index, size)) = on_its_way {
             self.warn(feed, key, index, size);
         }
