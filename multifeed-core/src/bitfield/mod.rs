@@ -364,7 +364,7 @@ impl Bitfield {
     }
 
     /// Takes the pages that are as they were in `before`, and not to be written there, for written.
-    pub(crate) fn settle(&mut self, before: &Bitfield) {
+    pub(crate) fn forget_unchanged(&mut self, before: &Bitfield) {
         let dirty = std::mem::take(&mut self.dirty);
         let changed = |number: &u32| match (self.page((*number).into()), before.page((*number).into())) {
             (Some(page), Some(old)) => before.dirty.contains(number) || page != old,

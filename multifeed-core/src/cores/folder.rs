@@ -42,8 +42,7 @@ impl<S: Storage> Cores<S> {
     pub(crate) fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
         let file = FileId::new(feed.slot(), FileKind::SecretKey);
         if feed.key_pair().is_some() {
-            let mode =
-                self.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
+            let mode = self.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
             let exposed = mode.filter(|mode| mode & 0o077 != 0);
             let slot = if self.storage.is_numbered() { feed.slot() } else { Slot::NOWHERE };
             self.report.exposed.extend(exposed.map(|mode| ExposedKey { key: feed.key(), slot, mode }));

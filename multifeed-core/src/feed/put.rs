@@ -303,13 +303,17 @@ impl Feed {
                     return Err(self.contradiction(storage, node, Claim::Within));
                 }
                 if !all_is_looked_at || (stands_in == StandsIn::Covered && self.roots.contains(&top)) {
-                    let fresh = settle(climb.fresh, leaf_index, pair_unproven);
+                    let fresh = without_unproven_pair(climb.fresh, leaf_index, pair_unproven);
                     return Ok(Proven { fresh, held: Some(top), signed: None });
                 }
             }
         }
         let signed = self.prove_roots(storage, data, top, &mut climb)?;
-        Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), held: None, signed: Some(signed) })
+        Ok(Proven {
+            fresh: without_unproven_pair(climb.fresh, leaf_index, pair_unproven),
+            held: None,
+            signed: Some(signed),
+        })
     }
 
     /// Proves the node at which a climb ended as one of the roots that a signature covers.
@@ -521,7 +525,7 @@ fn check(data: &Data) -> Result<(), ProofError> {
 
 /// A parent's hash covers the sum of its children's sizes, not each. With a block, its own size is certain and so the other
 /// one's. Of a pair of leaves that came without a block neither is, and a wrong one would make the true block look false.
-fn settle(mut fresh: Vec<Node>, leaf: u64, pair_unproven: bool) -> Vec<Node> {
+fn without_unproven_pair(mut fresh: Vec<Node>, leaf: u64, pair_unproven: bool) -> Vec<Node> {
     if pair_unproven {
         fresh.retain(|node| node.index != leaf && node.index != flat::sibling(leaf));
     }

@@ -87,7 +87,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { continue };
             session.pause(error.clone());
             self.stop_fetching(id);
-            self.settle(id);
+            self.end_if_through(id);
             self.wake(id);
         }
     }

@@ -230,7 +230,7 @@ struct FeedSlot {
     unwritten: Option<u64>,
     dirty: bool,
     /// Whether blocks were reported to the application that it did not take note of yet.
-    told: bool,
+    reported: bool,
     /// Sessions that have this feed's channel open.
     subscribers: Vec<SessionId>,
     /// There may be some whose channel of it is closed, and that count what is new of it.
@@ -247,7 +247,7 @@ struct FeedSlot {
     download: Option<bool>,
     upload: Option<bool>,
     /// The length and whether every block was held, as of the last event that told.
-    told_len: u64,
+    reported_len: u64,
     synced: bool,
     /// What moved of it since the store was opened.
     moved: Moved,
@@ -259,8 +259,8 @@ struct FeedSlot {
 
 impl FeedSlot {
     fn new(feed: Feed) -> Self {
-        let told_len = feed.len();
-        let synced = feed.downloaded() == told_len;
+        let reported_len = feed.len();
+        let synced = feed.downloaded() == reported_len;
         Self {
             feed,
             removed: false,
@@ -271,7 +271,7 @@ impl FeedSlot {
             unannounced: Vec::new(),
             unwritten: None,
             dirty: false,
-            told: false,
+            reported: false,
             subscribers: Vec::new(),
             is_outgrown: false,
             wants: Wants::default(),
@@ -280,7 +280,7 @@ impl FeedSlot {
             in_use: false,
             download: None,
             upload: None,
-            told_len,
+            reported_len,
             synced,
             moved: Moved::default(),
             sync_failure: None,
@@ -540,7 +540,7 @@ impl<S: Storage> Multifeed<S> {
     pub fn poll_event(&mut self) -> Option<MultifeedEvent> {
         let event = self.outbox.pop();
         if let Some(MultifeedEvent::Blocks { id }) = &event {
-            self.feeds[id.0 as usize].told = false;
+            self.feeds[id.0 as usize].reported = false;
         }
         event
     }

@@ -251,7 +251,7 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn committed(&mut self, id: FeedId, fresh: &[(Range<u64>, Option<SessionId>)]) {
         let slot = slot_of(&mut self.feeds, id);
         let (len, synced) = (slot.feed.len(), slot.feed.downloaded() == slot.feed.len());
-        if len > std::mem::replace(&mut slot.told_len, len) {
+        if len > std::mem::replace(&mut slot.reported_len, len) {
             self.outbox.push_feed_event(id, slot, FeedEvent::Append { len });
         }
         for (blocks, from) in fresh {

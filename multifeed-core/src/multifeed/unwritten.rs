@@ -101,7 +101,7 @@ impl<S: Storage> Multifeed<S> {
         // Its marks were written by this process, after what they are about.
         match Feed::open(&mut self.cores.storage, slot.feed.slot()) {
             Ok(feed) if feed.key() == slot.feed.key() && !feed.writable() => {
-                slot.told_len = slot.told_len.min(feed.len());
+                slot.reported_len = slot.reported_len.min(feed.len());
                 slot.synced = feed.downloaded() == feed.len();
                 slot.feed = feed;
                 true

@@ -117,7 +117,7 @@ impl Offers {
     }
 
     /// A feed's machine is gone, or something of the feed came.
-    pub(crate) fn settle(&mut self, feed: FeedId) {
+    pub(crate) fn ask_no_more(&mut self, feed: FeedId) {
         self.asked.remove(&feed);
         self.late.remove(&feed);
     }

@@ -37,7 +37,7 @@ impl Feed {
         self.recheck_blocks(storage, &marked, report)?;
         report.blocks_unmarked += marked.count() - self.bitfield.count();
         report.nodes_unmarked += marked.nodes_besides(&self.bitfield);
-        self.bitfield.settle(&marked);
+        self.bitfield.forget_unchanged(&marked);
         Ok(())
     }
 

@@ -180,7 +180,7 @@ impl Feed {
         report.blocks_unmarked += marked.saturating_sub(self.length);
         report.nodes_unmarked += before.nodes_besides(&self.bitfield);
         report.blocks_regained += self.length.saturating_sub(marked.max(known.length));
-        self.bitfield.settle(&before);
+        self.bitfield.forget_unchanged(&before);
         Ok(())
     }
 

@@ -50,13 +50,13 @@ impl<S: Storage> Multifeed<S> {
         self.cores.journal.keep(to);
         self.cores.journal.write(&mut self.cores.storage, true)?;
         self.cores.storage.rename(slot, to).map_err(|error| StoreError::from_slot(slot, "rename", error))?;
-        self.renumber_told(slot, to);
+        self.renumber_reported(slot, to);
         self.members.rearranged.push(Rearranged::Renumbered { from: slot, to });
         Ok(())
     }
 
     /// Gives what was reported of a folder the number that the folder has now.
-    pub(in crate::multifeed) fn renumber_told(&mut self, from: Slot, to: Slot) {
+    pub(in crate::multifeed) fn renumber_reported(&mut self, from: Slot, to: Slot) {
         self.cores.report.renumber(from, to);
         self.members.catalog.renumber_lost(from, to);
     }

@@ -439,7 +439,7 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn keep_to_itself(&mut self, id: FeedId) {
         self.members.sets.own(id);
         // Nobody waits for what is new in it.
-        self.feeds[id.0 as usize].told = true;
+        self.feeds[id.0 as usize].reported = true;
     }
 
     /// Why the entry of a feed could not be fsynced: nobody would find the feed after a power cut, also if it is fsynced itself.

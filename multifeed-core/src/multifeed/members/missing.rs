@@ -104,7 +104,12 @@ impl<S: Storage> Multifeed<S> {
 
     /// Looks for the folder of the missing writer of a name.
     pub(in crate::multifeed) fn take_back_named(&mut self, name: &str) {
-        let named = self.cores.report.missing_writers().find(|(.., named)| *named == Some(name)).map(|(slot, key, _)| (slot, key));
+        let named = self
+            .cores
+            .report
+            .missing_writers()
+            .find(|(.., named)| *named == Some(name))
+            .map(|(slot, key, _)| (slot, key));
         if let Some((slot, key)) = named {
             self.reopen_missing(slot, key);
         } else {
@@ -186,7 +191,8 @@ impl<S: Storage> Multifeed<S> {
         for slot in slots {
             let secret = self.cores.storage.len(FileId::new(slot, FileKind::SecretKey));
             let secret = secret.map_err(|error| StoreError::from_slot(slot, "open", error));
-            let key = secret.and_then(|secret| if matches!(secret, Some(1..)) { self.cores.key_in(slot) } else { Ok(None) });
+            let key =
+                secret.and_then(|secret| if matches!(secret, Some(1..)) { self.cores.key_in(slot) } else { Ok(None) });
             let is_unread = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(slot);
             match key {
                 Ok(Some(key)) => _ = unopened.insert(name(&key), (slot, key)),

@@ -228,7 +228,7 @@ impl<S: Storage> Multifeed<S> {
     /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Changes nothing if it had it before.
     fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
         self.cores.journal.renumber(from, to, key);
-        self.renumber_told(from, to);
+        self.renumber_reported(from, to);
         self.members.catalog.release(from);
         self.members.catalog.occupy(to);
         let Some(id) = self.members.catalog.at(from) else { return };
@@ -323,7 +323,7 @@ impl<S: Storage> Multifeed<S> {
             if let Some(session) = self.sessions.get_mut(&peer) {
                 session.refuse(*key, self.now);
             }
-            self.settle(peer);
+            self.end_if_through(peer);
             self.wake(peer);
         }
     }
@@ -355,7 +355,7 @@ impl<S: Storage> Multifeed<S> {
             // It is not missed.
             session.forget_left(id, &key);
         }
-        self.settle(peer);
+        self.end_if_through(peer);
         self.wake(peer);
     }
 

@@ -60,7 +60,7 @@ impl<S: Storage> Multifeed<S> {
         if slot.feed.was_mended() {
             self.cores.report.caught_up(&slot.feed);
         }
-        if !std::mem::replace(&mut slot.told, true) {
+        if !std::mem::replace(&mut slot.reported, true) {
             self.outbox.push(MultifeedEvent::Blocks { id });
         }
         if !slot.unannounced.is_empty() {

@@ -73,7 +73,7 @@ impl<S: Storage> Multifeed<S> {
             {
                 session.close_unopened(since);
                 session.pass_over_unopened(since);
-                self.settle(id);
+                self.end_if_through(id);
             }
             self.ask_for_offers(id);
             self.wake(id);

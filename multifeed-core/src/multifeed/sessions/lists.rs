@@ -70,9 +70,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Returns the feeds that both sides of a session hold alike, if they were not reported to the application yet.
-    pub(in crate::multifeed) fn tell_in_step(&mut self, id: SessionId) -> Vec<FeedKey> {
+    pub(in crate::multifeed) fn report_matched(&mut self, id: SessionId) -> Vec<FeedKey> {
         let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
-        if std::mem::replace(&mut session.in_step_told, true) {
+        if std::mem::replace(&mut session.matched_reported, true) {
             return Vec::new();
         }
         let in_step = self.members.catalog.feeds().filter(|&feed| session.matched.contains(feed));

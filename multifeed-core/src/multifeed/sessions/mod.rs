@@ -1,5 +1,6 @@
 //! The multifeed's side of its sessions: events in, commands out.
 mod commit;
+pub(super) mod doubled;
 pub(super) mod holding;
 mod late;
 mod leaving;
@@ -10,7 +11,6 @@ pub(super) mod progress;
 pub(super) mod ready;
 pub(super) mod relays;
 pub(super) mod searches;
-pub(super) mod second;
 pub(super) mod single_feed;
 
 use std::ops::Range;
@@ -167,7 +167,7 @@ impl<S: Storage> Multifeed<S> {
                     Some(Channel::Closed(_)) | None => {}
                 }
                 self.ask_for_offers(id);
-                self.settle(id);
+                self.end_if_through(id);
             }
             Event::RootClosed { error: None, .. } => session.root_closed(),
             Event::RemoteEnded => {
@@ -310,7 +310,7 @@ impl<S: Storage> Multifeed<S> {
                             session.closed_here(token, feed);
                         }
                         self.ask_for_offers(id);
-                        self.settle(id);
+                        self.end_if_through(id);
                     }
                     if only_offered {
                         self.hush_offer(id, feed);
@@ -597,9 +597,9 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    pub(super) fn settle(&mut self, id: SessionId) {
+    pub(super) fn end_if_through(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.settle();
+        session.end_if_through();
         // What it told of and did not bring is missing, however it ended, and so is there what it did not take.
         let through = self.sessions.get(&id).filter(|session| session.is_through());
         let lacks = through.is_some_and(|session| self.missing(session) > 0 || self.not_taken(session) > 0);

@@ -83,7 +83,7 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         self.ask_for_offers(id);
-        let in_step = if origin == Origin::Remote { self.tell_in_step(id) } else { Vec::new() };
+        let in_step = if origin == Origin::Remote { self.report_matched(id) } else { Vec::new() };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match origin {
             Origin::Local => session.offer_answered(),
@@ -97,7 +97,7 @@ impl<S: Storage> Multifeed<S> {
                 session.events.push_back(PeerEvent::RemoteFeeds { keys });
             }
         }
-        session.settle();
+        session.end_if_through();
     }
 
     /// Both sides agreed on a feed: its channel is opened as soon as it is its turn.
@@ -209,7 +209,7 @@ impl<S: Storage> Multifeed<S> {
             None => session.offers.opened(key),
         }
         self.ask_for_offers(id);
-        self.settle(id);
+        self.end_if_through(id);
     }
 
     /// Returns what a channel is of, if it is open.
@@ -268,7 +268,7 @@ impl<S: Storage> Multifeed<S> {
         let set = self.sessions.get(&by).map(|session| session.options.set);
         let name = set.and_then(|set| self.name_in(set, id)).map_or(name, str::to_owned);
         if let Some(session) = self.sessions.get_mut(&by) {
-            session.offers.settle(id);
+            session.offers.ask_no_more(id);
             session.events.push_back(PeerEvent::Feed { key, name });
         }
         self.count_feed(by);
@@ -282,7 +282,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn adopt_offers(&mut self, id: FeedId, key: FeedKey, by: Option<SessionId>) {
         for peer in self.slot(id).subscribers.clone() {
             let Some(session) = self.sessions.get_mut(&peer) else { continue };
-            session.offers.settle(id);
+            session.offers.ask_no_more(id);
             session.known.insert(u64::from(id.0));
             // It is served now, and fetched even from those that may bring no new one.
             if by != Some(peer) && session.is_full() {
@@ -327,7 +327,7 @@ impl<S: Storage> Multifeed<S> {
                     });
                     self.mind_limits(peer);
                     self.stop_fetching(peer);
-                    self.settle(peer);
+                    self.end_if_through(peer);
                     self.wake(peer);
                 }
                 StoreError::Full { .. } => self.with_peer(peer, id, |peer, work| {

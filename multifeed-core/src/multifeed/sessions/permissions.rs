@@ -57,7 +57,7 @@ impl<S: Storage> Multifeed<S> {
         // Of a feed that is written here next to nothing comes.
         let full = self.cores.disk.is_full()
             && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
-        let taken = !session.is_sated() && (slot.is_some() || !(session.is_full() || self.is_full()));
+        let taken = !session.is_byte_limit_reached() && (slot.is_some() || !(session.is_full() || self.is_full()));
         // If a session is about one feed alone, the application named it.
         let Some(policy) = session.options.policy.as_ref().filter(|_| session.single_feed().is_none()) else {
             let waits = taken && full && session.is_live();
@@ -186,8 +186,9 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn mind_limits(&mut self, id: SessionId) {
         let store_full = self.is_full();
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let full = (session.is_full() || store_full) && !std::mem::replace(&mut session.told_full, true);
-        let byte_limit_reached = session.is_sated() && !std::mem::replace(&mut session.told_sated, true);
+        let full = (session.is_full() || store_full) && !std::mem::replace(&mut session.full_reported, true);
+        let byte_limit_reached =
+            session.is_byte_limit_reached() && !std::mem::replace(&mut session.byte_limit_reported, true);
         let limits = session.limits;
         if full {
             let (what, limit) =
@@ -208,7 +209,7 @@ impl<S: Storage> Multifeed<S> {
             };
             for other in self.sessions.iter().filter_map(same).collect::<Vec<_>>() {
                 self.mind_limits(other);
-                self.settle(other);
+                self.end_if_through(other);
                 self.wake(other);
             }
         }
@@ -220,8 +221,9 @@ impl<S: Storage> Multifeed<S> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let feeds: Vec<FeedId> = session.peers.keys().copied().collect();
         // If the disk is full and the session stays, they wait until there is room.
-        let waits =
-            self.cores.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
+        let waits = self.cores.disk.is_full()
+            && session.is_live()
+            && !(session.is_byte_limit_reached() || session.is_full() || store_full);
         // What is here is served all the same.
         for key in session.offers.take_waiting(|key| !waits && self.members.catalog.find(key).is_none()) {
             session.part();

@@ -51,7 +51,7 @@ impl FeedChannel {
     /// Whether the remote said nothing of the feed yet.
     pub(crate) fn is_unheard(&self) -> bool {
         !self.state.was_opened()
-            || (self.upload.asked_at().is_none() && !self.download.told() && self.download.remote_len() == 0)
+            || (self.upload.asked_at().is_none() && !self.download.has_announced() && self.download.remote_len() == 0)
     }
 
     /// In a live session, how the remote leaves the feed as it closes the channel. `None` if it said before that it takes no part in it any more.
@@ -162,7 +162,7 @@ impl FeedChannel {
         !self.remote.downloading
             || !self.uploading
             || (self.remote.uploading
-                && self.download.told()
+                && self.download.has_announced()
                 && self.upload.is_idle()
                 && self.remote_missing.is_empty()
                 // If nothing is fetched any more, the remote may not have asked yet.

@@ -4,6 +4,7 @@
 
 mod acknowledgements;
 mod closing;
+mod doubled;
 mod download;
 mod history;
 mod holding;
@@ -13,7 +14,6 @@ mod questions;
 mod received;
 mod relayed;
 mod remote_missing;
-mod second;
 mod state;
 mod unanswered;
 mod upload;
@@ -230,7 +230,7 @@ impl FeedChannel {
                 effect.remote_len = Some(self.download.remote_len()).filter(|&len| len > before);
                 if self.keeps_account() {
                     match told {
-                        Some(told) => self.note_told(&told, work)?,
+                        Some(told) => self.note_announced(&told, work)?,
                         None => self.remote_missing.has(have.start, have.length),
                     }
                 }
@@ -290,7 +290,7 @@ impl FeedChannel {
             let asked = self.download.stop();
             released = self.free(asked, work.reserved);
         }
-        let is_answered = !self.only_asks() || self.download.told();
+        let is_answered = !self.only_asks() || self.download.has_announced();
         let may_end = !downloading && !self.options.live && !work.stays && is_answered;
         if may_end && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
             self.end_acknowledged(work);
@@ -496,8 +496,8 @@ impl FeedChannel {
                 self.end_acknowledged(work);
             }
         }
-        let told_all = self.only_asks() && self.download.told() && !self.remote.downloading;
-        if told_all || (alone && self.serves_nothing_more()) {
+        let announced_all = self.only_asks() && self.download.has_announced() && !self.remote.downloading;
+        if announced_all || (alone && self.serves_nothing_more()) {
             self.end_acknowledged(work);
         }
     }

@@ -1,6 +1,6 @@
 //! How a feed stands on a session: what is missing on either side, and whether both hold the same.
 
-use super::download::{Told, mean_size};
+use super::download::{Announced, mean_size};
 use super::state::{ChannelState, Ended};
 use super::{FeedChannel, PeerFault, Work};
 use crate::feed::Feed;
@@ -156,7 +156,7 @@ impl FeedChannel {
     /// What is known of it.
     pub(crate) fn info(&self, feed: &Feed) -> PeerInfo {
         let in_flight = self.download.in_flight() as u64;
-        let told = self.has_told();
+        let told = self.has_announced();
         let theirs =
             self.remote_missing.remote_blocks(feed.downloaded(), self.download.missing() + self.given_up(feed));
         PeerInfo {
@@ -184,19 +184,23 @@ impl FeedChannel {
     }
 
     /// The remote told all that it has in a range.
-    pub(super) fn note_told<S: Storage>(&mut self, told: &Told, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
+    pub(super) fn note_announced<S: Storage>(
+        &mut self,
+        told: &Announced,
+        work: &mut Work<'_, S>,
+    ) -> Result<(), PeerFault> {
         let never_sent = work.feed.oversized(work.storage).map_err(PeerFault::Store)?;
         let feed = &*work.feed;
         // What is held back until it is fsynced will be sent too; an end is not put off for it.
         let all = self.options.observed;
         let held = |word| if all { feed.bitfield().word(word) } else { feed.served_word(word) };
-        self.remote_missing.told(feed, told, held, &never_sent);
+        self.remote_missing.announced(feed, told, held, &never_sent);
         Ok(())
     }
 
     /// Whether the remote may lack a block that is held here, as far as it told.
     pub(super) fn may_lack(&self, index: u64) -> bool {
-        !self.options.observed || !self.has_told() || self.remote_missing.lacks_block(index)
+        !self.options.observed || !self.has_announced() || self.remote_missing.lacks_block(index)
     }
 
     /// Blocks that were given up and are not here.
@@ -215,8 +219,11 @@ impl FeedChannel {
     }
 
     /// Whether the remote has told all that it has, as far as it serves blocks.
-    fn has_told(&self) -> bool {
-        self.state.was_opened() && self.remote.uploading && self.download.told() && !self.download.was_ignored()
+    fn has_announced(&self) -> bool {
+        self.state.was_opened()
+            && self.remote.uploading
+            && self.download.has_announced()
+            && !self.download.was_ignored()
     }
 
     fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
@@ -257,7 +264,7 @@ impl FeedChannel {
             return Left::default();
         }
         Left {
-            told: self.state.was_opened() && self.download.has_told_all(),
+            told: self.state.was_opened() && self.download.has_announced_all(),
             blocks: self.download.left(feed),
             // What it has of a channel that it never opened nobody knows.
             given_up: if self.ended == Some(Ended::Unopened) { Some(0) } else { self.download.given_up_blocks(feed) },
@@ -338,7 +345,7 @@ impl FeedChannel {
             return self.options.live || self.lacking(work.feed) == 0;
         }
         let known = if self.remote.uploading {
-            self.has_told() && self.remote_missing.is_empty()
+            self.has_announced() && self.remote_missing.is_empty()
         } else {
             work.now >= self.quiet_at()
         };

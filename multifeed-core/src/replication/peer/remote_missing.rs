@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::download::Told;
+use super::download::Announced;
 use crate::feed::Feed;
 use crate::sets::sparse_bits::{SparseBits, words_of};
 
@@ -108,7 +108,13 @@ impl RemoteMissing {
     /// The remote told all that it has in a range; so it lacks the rest of what we hold there.
     ///
     /// `held` gives the words of what we hold, and `never_sent` is not counted: blocks that no message can carry.
-    pub(super) fn told(&mut self, feed: &Feed, told: &Told, held: impl Fn(u64) -> u64, never_sent: &[(u64, u64)]) {
+    pub(super) fn announced(
+        &mut self,
+        feed: &Feed,
+        told: &Announced,
+        held: impl Fn(u64) -> u64,
+        never_sent: &[(u64, u64)],
+    ) {
         let (start, end) = told.span();
         let end = end.min(feed.len().next_multiple_of(64));
         let mut lacking = Vec::new();
@@ -122,7 +128,7 @@ impl RemoteMissing {
             }
         }
         if !lacking.is_empty() || self.0.is_some() {
-            self.account().told(start..end, &lacking);
+            self.account().announced(start..end, &lacking);
         }
         if let Some(account) = &mut self.0 {
             let returned = !account.returned.is_empty();
@@ -229,7 +235,7 @@ impl RemoteMissing {
 
 impl Account {
     /// Of these words the remote lacks so much of what we hold, and nothing of the rest of the range.
-    fn told(&mut self, range: Range<u64>, lacking: &[(u64, u64)]) {
+    fn announced(&mut self, range: Range<u64>, lacking: &[(u64, u64)]) {
         let given_up = |&(word, lacks): &(u64, u64)| (word, lacks & self.given_up.word(word));
         let given_up: Vec<(u64, u64)> = lacking.iter().map(given_up).collect();
         let on_their_way: Vec<u64> =

@@ -33,7 +33,7 @@ pub(super) struct Upload {
     /// Blocks that were given up, which were not reported to the remote yet.
     retracted: VecDeque<Range<u64>>,
     /// Whether the remote wanted anything: only then does it hear what is new.
-    told: bool,
+    listens: bool,
     /// When the remote last asked for anything, or something new was announced to it.
     asked_at: Duration,
     /// Whether it asked for something that is damaged here.
@@ -57,7 +57,7 @@ enum Waits {
 impl Upload {
     /// Returns when the remote last asked for anything, or something new was announced to it, if ever.
     pub(super) fn asked_at(&self) -> Option<Duration> {
-        self.told.then_some(self.asked_at)
+        self.listens.then_some(self.asked_at)
     }
 
     /// Whether the remote asked for something that is damaged here.
@@ -72,7 +72,7 @@ impl Upload {
 
     /// Whether the remote asked what is here.
     pub(super) fn was_asked(&self) -> bool {
-        self.told || !self.wants.is_empty()
+        self.listens || !self.wants.is_empty()
     }
 
     /// Whether something is new here that was not announced to the remote.
@@ -224,7 +224,7 @@ impl Upload {
 
     /// Blocks are new here, which the remote did not send itself.
     pub(super) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
-        if !self.told {
+        if !self.listens {
             return;
         }
         match self.pending_haves.back_mut() {
@@ -238,7 +238,7 @@ impl Upload {
 
     /// Blocks are no longer here.
     pub(super) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
-        if !self.told {
+        if !self.listens {
             return;
         }
         let news = std::mem::take(&mut self.pending_haves);
@@ -335,7 +335,7 @@ impl Upload {
     fn answer_want<S: Storage>(&mut self, start: u64, length: u64, work: &mut Work<'_, S>) -> Result<Have, StoreError> {
         // A JS peer that asks for a block and gets no answer ends its stream: it must not hear of one that can't be sent.
         let oversized = work.feed.oversized(work.storage)?;
-        if !std::mem::replace(&mut self.told, true) {
+        if !std::mem::replace(&mut self.listens, true) {
             work.too_large.extend(&oversized);
             // The first Want also gets the last block that is served, if that is the feed's last one or lies past what was asked about. Else the
             // remote would not ask about more.

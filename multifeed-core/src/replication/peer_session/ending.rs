@@ -52,7 +52,7 @@ impl PeerSession {
         if self.stage != Stage::Running {
             return;
         }
-        if self.options.live || (self.settled() && self.is_idle()) {
+        if self.options.live || (self.lists_are_exchanged() && self.is_idle()) {
             self.finish();
         } else if self.has_remote_ended() {
             self.apart |= !self.is_offer_answered();
@@ -80,7 +80,7 @@ impl PeerSession {
 
     /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
     pub(crate) fn may_hang(&self) -> bool {
-        let waits = self.stage == Stage::Running && !self.is_live() && self.settled();
+        let waits = self.stage == Stage::Running && !self.is_live() && self.lists_are_exchanged();
         // Feeds that were only offered and are being asked for have machines, and are looked at as any other.
         waits && !self.peers.is_empty() && !self.offers.is_waiting() && !self.peer_options().reconciles
     }
@@ -115,9 +115,9 @@ impl PeerSession {
     }
 
     /// Ends the session cleanly if nothing is left to do: both lists were exchanged, and every channel was closed.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn end_if_through(&mut self) {
         let ends = self.single_feed.is_some() || !self.is_live();
-        if self.stage == Stage::Running && ends && self.is_idle() && self.settled() {
+        if self.stage == Stage::Running && ends && self.is_idle() && self.lists_are_exchanged() {
             if self.single_feed.is_none() {
                 self.outgoing.push(Command::CloseRoot { root: self.root });
             }
@@ -162,7 +162,7 @@ impl PeerSession {
         self.turns.forget_active();
         state.in_sync = self.ended_in_sync;
         self.note_written();
-        if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {
+        if std::mem::take(&mut self.progress_due) || self.in_sync_reported != state.in_sync {
             self.events.push_back(PeerEvent::Progress(state));
         }
         let result = match (self.failure.take(), result) {

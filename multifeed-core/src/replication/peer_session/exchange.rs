@@ -69,7 +69,8 @@ impl PeerSession {
         self.exchange.offers_unanswered == 0
     }
 
-    pub(super) fn settled(&self) -> bool {
+    /// Whether both sides have named their feeds, and answered.
+    pub(super) fn lists_are_exchanged(&self) -> bool {
         let exchange = &self.exchange;
         exchange.manifest_seen && exchange.offers_unanswered == 0 && exchange.requests_unanswered == 0
     }

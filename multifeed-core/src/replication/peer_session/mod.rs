@@ -62,7 +62,7 @@ pub(crate) struct PeerSession {
     /// Blocks that it lacked as it was left, and never asked for.
     unwanted_blocks: u64,
     /// Whether the matched feeds were reported to the application.
-    pub(crate) in_step_told: bool,
+    pub(crate) matched_reported: bool,
     /// Until the session is ready.
     pub(crate) handshake_hash: Option<HandshakeHash>,
     /// What the remote offered and nobody here holds.
@@ -82,9 +82,9 @@ pub(crate) struct PeerSession {
     /// Why nothing is fetched, or, in a session that is not live, was not all the time: the disk is full, or was.
     paused: Option<StoreError>,
     /// It was reported to the application that this session brought as many bytes as it may.
-    pub(crate) told_sated: bool,
+    pub(crate) byte_limit_reported: bool,
     /// And as many feeds.
-    pub(crate) told_full: bool,
+    pub(crate) full_reported: bool,
     /// Feeds that were left out of the list in which the remote last announced them: at the most as many as it may offer, all lists together.
     pub(crate) declined: BTreeSet<FeedKey>,
     pub(crate) totals: SyncTotals,
@@ -134,7 +134,7 @@ pub(crate) struct PeerSession {
     given_up: GivenUp,
     deserted: DesertedFeeds,
     /// Whether it was in sync at the last report.
-    told_in_sync: bool,
+    in_sync_reported: bool,
     /// Since when nothing was asked or under way either way, as of the last look.
     idle_since: Option<Duration>,
     /// The remote was reminded of the end since it last said something.
@@ -169,7 +169,7 @@ impl PeerSession {
             matched: MatchedFeeds::default(),
             not_taken: NotTaken::default(),
             unwanted_blocks: 0,
-            in_step_told: false,
+            matched_reported: false,
             handshake_hash: None,
             offers: Offers::default(),
             remote: None,
@@ -178,10 +178,10 @@ impl PeerSession {
             limits: PeerLimits::default(),
             brought: Arc::default(),
             paused: None,
-            told_sated: false,
             unwritten: BTreeMap::new(),
             dropped: 0,
-            told_full: false,
+            byte_limit_reported: false,
+            full_reported: false,
             declined: BTreeSet::new(),
             totals: SyncTotals::default(),
             transfer: Transfer::default(),
@@ -210,7 +210,7 @@ impl PeerSession {
             left_new: BTreeMap::new(),
             given_up: GivenUp::default(),
             deserted: DesertedFeeds::default(),
-            told_in_sync: false,
+            in_sync_reported: false,
             idle_since: None,
             nudged: false,
             relays: Relays::default(),
@@ -298,7 +298,7 @@ impl PeerSession {
         match (self.stage, self.peers.get(&feed)) {
             (Stage::Greeting, _) => true,
             (Stage::Running, Some(peer)) => peer.may_bring(wants, id),
-            (Stage::Running, None) => !self.settled() || self.offers.is_waiting(),
+            (Stage::Running, None) => !self.lists_are_exchanged() || self.offers.is_waiting(),
             (Stage::Ending | Stage::Closed, _) => false,
         }
     }
@@ -325,7 +325,7 @@ impl PeerSession {
     }
 
     /// Whether the remote brought as many bytes as it may.
-    pub(crate) fn is_sated(&self) -> bool {
+    pub(crate) fn is_byte_limit_reached(&self) -> bool {
         self.brought.bytes() >= self.limits.bytes
     }
 
@@ -352,7 +352,7 @@ impl PeerSession {
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<FeedChannel> {
         let mut peer = self.peers.remove(&feed)?;
         self.turns.set_busy(&mut peer, false);
-        self.offers.settle(feed);
+        self.offers.ask_no_more(feed);
         self.channels.remove(&peer.token);
         self.ahead.forget(feed);
         self.sums.remove(peer.standing);
@@ -440,8 +440,10 @@ impl PeerSession {
             return self.ended_in_sync;
         }
         let all = self.sums.in_sync == self.peers.len() as u64;
-        let listed =
-            self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
+        let listed = self.lists_are_exchanged()
+            && !self.matched.is_running()
+            && self.matched.behind() == 0
+            && !self.offers.is_waiting();
         !self.is_apart()
             && self.totals.unwanted == 0
             && self.not_taken.blocks() == 0
@@ -478,7 +480,7 @@ impl PeerSession {
 
     /// Has progress reported if it is in sync now and was not at the last report, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
-        self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
+        self.progress_due |= self.observed && in_sync != self.in_sync_reported && self.stage != Stage::Closed;
     }
 
     /// The remote said something.
@@ -543,7 +545,7 @@ impl PeerSession {
             return None;
         }
         let state = self.state(clean, now);
-        self.told_in_sync = state.in_sync;
+        self.in_sync_reported = state.in_sync;
         Some(PeerEvent::Progress(state))
     }
 

@@ -57,7 +57,7 @@ impl PeerSession {
 
     /// Whether a feed's channel stays open though it is through.
     pub(crate) fn stays_open(&self, feed: FeedId, now: Duration) -> bool {
-        let waits = self.relays.until.is_some_and(|until| now < until || !self.settled());
+        let waits = self.relays.until.is_some_and(|until| now < until || !self.lists_are_exchanged());
         waits
             && now < self.relays.over
             && self.relays.stays.is_none_or(|other| other == feed)

@@ -23,7 +23,7 @@ pub(super) struct SlowSends {
     /// Bytes of the blocks that followed it.
     behind: u64,
     /// Feeds of which one was reported.
-    told: BTreeSet<FeedId>,
+    reported: BTreeSet<FeedId>,
 }
 
 impl SlowSends {
@@ -51,8 +51,10 @@ impl PeerSession {
         self.slow_sends.rate = Some(rate);
         let after = self.slow_sends.behind.saturating_add(self.room.spare());
         let is_small = |size| size <= self.room.spare();
-        let on_its_way =
-            self.slow_sends.last.filter(|&(.., size)| unwritten > after || (is_small(size) && self.outgoing.is_overdrawn()));
+        let on_its_way = self
+            .slow_sends
+            .last
+            .filter(|&(.., size)| unwritten > after || (is_small(size) && self.outgoing.is_overdrawn()));
         if let Some((feed, key, index, size)) = on_its_way {
             self.warn(feed, key, index, size);
         }
@@ -60,7 +62,7 @@ impl PeerSession {
 
     fn warn(&mut self, feed: FeedId, key: FeedKey, index: u64, size: u64) {
         let Some(per_second) = self.slow_sends.too_slow(size) else { return };
-        if !self.peer_options().reconciles && self.slow_sends.told.insert(feed) {
+        if !self.peer_options().reconciles && self.slow_sends.reported.insert(feed) {
             self.events.push_back(PeerEvent::SlowBlock { key, index, size, per_second });
         }
     }

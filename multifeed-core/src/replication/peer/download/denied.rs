@@ -16,8 +16,8 @@ impl Download {
     }
 
     /// Whether the remote said of every block that is not here and not in [`left`](Self::left) that it does not have it.
-    pub(in crate::replication::peer) fn has_told_all(&self) -> bool {
-        self.told() && !self.ignored && !self.cut_short && self.unanswered.more_given_up() == 0
+    pub(in crate::replication::peer) fn has_announced_all(&self) -> bool {
+        self.has_announced() && !self.ignored && !self.cut_short && self.unanswered.more_given_up() == 0
     }
 
     /// The blocks that the remote told of, or was asked for and did not answer about, and that are not here.
@@ -51,7 +51,7 @@ impl Download {
 
     /// Whether the remote may have blocks that are not here: it told of them, or did not tell all that it has.
     pub(in crate::replication::peer) fn may_have_more(&self) -> bool {
-        !self.has.is_empty() || !self.told()
+        !self.has.is_empty() || !self.has_announced()
     }
 
     /// Whether the remote was asked what it has or for blocks and did not answer yet, or, if all is fetched, told of blocks that are not here

@@ -57,7 +57,7 @@ impl Download {
 
     /// The remote is silent: all that it has and that is not here is given up, whether or not it was asked for it.
     pub(in crate::replication::peer) fn give_up_rest(&mut self, feed: &Feed) {
-        self.cut_short |= !self.told();
+        self.cut_short |= !self.has_announced();
         self.next_window = u64::MAX;
         if self.lacks_any(feed) {
             let mut at = 0;

@@ -1,11 +1,11 @@
 //! What a remote has of a feed, what we ask it for, and when there is nothing left to ask.
 
+mod announced;
 mod denied;
+mod doubled;
 mod exclusive;
 mod history;
 mod late;
-mod second;
-mod told;
 mod windows;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use multifeed_proto::Request;
 
+pub(super) use self::announced::Announced;
 use self::exclusive::ExclusiveRequest;
-pub(super) use self::told::Told;
 
-use self::second::Withdrawn;
+use self::doubled::Withdrawn;
 use super::history::{HistoryCheck, Terms};
 use super::questions::Questions;
 use super::unanswered::Unanswered;
@@ -158,7 +158,7 @@ impl Download {
 
     /// Whether the remote has told everything, and nothing can be asked of it.
     pub(super) fn has_nothing(&self) -> bool {
-        self.told() && self.has.is_empty() && self.in_flight.is_empty() && !self.is_questioned()
+        self.has_announced() && self.has.is_empty() && self.in_flight.is_empty() && !self.is_questioned()
     }
 
     /// Returns the next Request, if one more may be in flight and the remote has a block that nobody was asked for. First comes
@@ -335,7 +335,7 @@ impl Download {
 
     /// Whether a want may still be fulfilled by this remote.
     pub(super) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
-        if !self.told() || self.questions.is_asked(id) {
+        if !self.has_announced() || self.questions.is_asked(id) {
             return true;
         }
         if let Some(index) = wants.block_of(id) {
@@ -454,7 +454,7 @@ impl Download {
 
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
     pub(super) fn stop(&mut self) -> VecDeque<u64> {
-        self.cut_short |= !self.told() || !self.has.is_empty();
+        self.cut_short |= !self.has_announced() || !self.has.is_empty();
         self.has.clear();
         self.late.clear();
         (self.wants_unanswered, self.again) = (0, false);
@@ -485,7 +485,7 @@ impl Download {
 
     /// Whether the remote has told everything, and has nothing that we lack; in a sparse session, nothing that is asked for.
     pub(super) fn finished(&mut self, scope: Scope<'_>, feed: &Feed) -> bool {
-        if !self.told() || !self.in_flight.is_empty() || self.is_questioned() {
+        if !self.has_announced() || !self.in_flight.is_empty() || self.is_questioned() {
             return false;
         }
         if scope.compares && self.to_compare(feed).is_some() {

@@ -158,7 +158,7 @@ impl Download {
     }
 
     /// Whether the remote has told everything that it was asked about.
-    pub(in crate::replication::peer) fn told(&self) -> bool {
+    pub(in crate::replication::peer) fn has_announced(&self) -> bool {
         self.heard && self.wants_unanswered == 0 && !self.again && self.all_wanted()
     }
 }

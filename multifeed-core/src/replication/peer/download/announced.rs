@@ -10,13 +10,13 @@ use crate::feed::Feed;
 use crate::replication::peer::PeerFault;
 
 /// All that the remote has in a range.
-pub(in crate::replication::peer) struct Told {
+pub(in crate::replication::peer) struct Announced {
     start: u64,
     end: u64,
     bits: Vec<u8>,
 }
 
-impl Told {
+impl Announced {
     /// The range, in blocks; whole words.
     pub(in crate::replication::peer) fn span(&self) -> (u64, u64) {
         (self.start, self.end.saturating_add(63) & !63)
@@ -44,7 +44,11 @@ impl Told {
 
 impl Download {
     /// The remote says what it has; a bitfield tells all of a range.
-    pub(in crate::replication::peer) fn have(&mut self, feed: &Feed, have: &Have) -> Result<Option<Told>, PeerFault> {
+    pub(in crate::replication::peer) fn have(
+        &mut self,
+        feed: &Feed,
+        have: &Have,
+    ) -> Result<Option<Announced>, PeerFault> {
         let length = have.length.max(1);
         let end = have.start.checked_add(length).ok_or_else(|| {
             PeerFault::message(feed, format!("Have of {length} blocks from {} passes 2^64", have.start))
@@ -62,7 +66,7 @@ impl Download {
         }
     }
 
-    fn have_bitfield(&mut self, feed: &Feed, start: u64, end: u64, bitfield: &[u8]) -> Result<Told, PeerFault> {
+    fn have_bitfield(&mut self, feed: &Feed, start: u64, end: u64, bitfield: &[u8]) -> Result<Announced, PeerFault> {
         // A bitfield for the whole feed (length 0 or 1, an older hypercore's answer) speaks of the first window too.
         let end = if end - start == 1 { start.saturating_add(WANT_BLOCKS) } else { end };
         if !start.is_multiple_of(64) || end - start > WANT_BLOCKS {
@@ -74,7 +78,7 @@ impl Download {
         if self.covers(start / WANT_BLOCKS) {
             self.has.remove_range(start, end);
         }
-        let told = Told { start, end, bits };
+        let told = Announced { start, end, bits };
         // Words that are full mostly follow each other.
         let mut run = start..start;
         self.unanswered.said(start..end, |index| !told.has(index));

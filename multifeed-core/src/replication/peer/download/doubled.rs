@@ -57,7 +57,7 @@ impl Withdrawn {
 impl Download {
     /// Whether nothing is asked for, though the remote has something that is not here: others were asked for it.
     pub(in crate::replication::peer) fn is_spare(&self) -> bool {
-        self.in_flight.is_empty() && !self.has.is_empty() && self.told()
+        self.in_flight.is_empty() && !self.has.is_empty() && self.has_announced()
     }
 
     /// What was asked for, the oldest first, each with how many answers come before it.
