@@ -98,7 +98,6 @@ impl<S: Storage> Multifeed<S> {
         multifeed.join_copies(doubles);
         multifeed.look_for_missing();
         multifeed.look_for_gone();
-        multifeed.read_unopened();
         let feeds = multifeed.feeds().collect::<Vec<_>>();
         let older = feeds.into_iter().filter_map(|id| multifeed.slot(id).feed.older_copy());
         let older: Vec<_> = older.collect();

@@ -89,7 +89,7 @@ impl<S: Storage> Multifeed<S> {
         why.cloned().unwrap_or(error)
     }
 
-    pub(in crate::multifeed) fn read_unopened(&mut self) {
+    fn read_unopened(&mut self) {
         while let Some(slot) = self.members.catalog.unopened.unread.pop_first() {
             let key = self.cores.key_in(slot).ok().flatten();
             self.members.catalog.unopened.learn(slot, key);
