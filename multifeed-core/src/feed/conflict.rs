@@ -2,6 +2,7 @@
 
 use multifeed_proto::Node;
 
+use super::contradiction::{Claim, Contradiction, Other, Search};
 use super::files::SIGNATURE;
 use super::{Feed, SignatureSearch};
 use crate::error::{Conflict, ProofError, PutError, StoreError};
@@ -16,36 +17,6 @@ const MOST_READ: u64 = (1 << 20) / SIGNATURE as u64;
 /// Signatures that are held against roots in one step.
 const MOST_CHECKED: usize = 64;
 
-/// A proof has a node that is not the one that is held, and it is not known yet what that makes of it: that hangs on whether the writer signed the
-/// one that is held. [`Feed::resolve`] looks for the signature, in steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contradiction {
-    node: u64,
-    claim: Claim,
-    search: Option<Search>,
-}
-
-/// What a proof says that has another node than the one held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
-    /// It is signed.
-    Signed(Other),
-    /// It leads up to a node that is held. Below it that is of another history, which was taken in when nothing showed it, or damaged. The message
-    /// is true in any case.
-    Within,
-    /// It is the proof of this block, and has the node with another size.
-    Size(u64),
-}
-
-/// How far a signature over a node was looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Search {
-    /// The node, no root of the feed's length.
-    top: Node,
-    /// No shorter length has one that is valid.
-    from: u64,
-}
-
 /// What a step of a search came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
@@ -58,8 +29,6 @@ enum Found {
 
 /// A length that is signed: in blocks, its root hash, and the signature, which an unsigned feed has not.
 type Signed = (u64, [u8; 32], Option<[u8; SIGNATURE]>);
-/// The same of one that has a signature.
-pub(super) type Other = (u64, [u8; 32], [u8; SIGNATURE]);
 
 impl Feed {
     /// A proof has another node than the one held: what that makes of it, or [`PutError::Contradiction`] if one step does not tell.

@@ -6,6 +6,7 @@ mod checked;
 mod clear;
 mod cleared;
 mod conflict;
+mod contradiction;
 mod covered;
 mod files;
 mod join;
@@ -48,7 +49,7 @@ use crate::merkle;
 use crate::storage::{FileKind, RepairedInMemory, Slot, Storage};
 
 pub use clear::Audit;
-pub use conflict::Contradiction;
+pub use contradiction::Contradiction;
 pub(crate) use join::Relation;
 pub(crate) use put::Compared;
 pub use put::Put;
@@ -104,7 +105,7 @@ pub struct Feed {
     /// A root of a shorter length that was found to be signed, and where what is below it begins in `data`.
     signed_root: Option<Box<(Node, u64)>>,
     /// Where the last search for a signature ended, over a node that contradicts another one.
-    searched: Option<Box<conflict::Search>>,
+    searched: Option<Box<contradiction::Search>>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
     /// While it is opened, how many bytes of zeros may be read still.

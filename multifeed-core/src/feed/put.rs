@@ -2,7 +2,7 @@
 
 use multifeed_proto::{Data, Node};
 
-use super::conflict::Claim;
+use super::contradiction::Claim;
 use super::covered::Cover;
 use super::{Cursor, Feed};
 use crate::error::{ProofError, PutError, StoreError};
