@@ -51,6 +51,30 @@ fn what_the_next_command_that_writes_sets_in_order_is_no_damage() -> Result<()> 
     Ok(())
 }
 
+/// A fetched feed whose folder was copied inside the store: `verify` names the copy once and what to do, and that makes one folder of the two.
+#[test]
+fn two_copies_of_a_fetched_feed_are_made_one_by_verify_repair() -> Result<()> {
+    let (reader, _, key) = fetched()?;
+    copy(&reader.path().join("0"), &reader.path().join("1"))?;
+    let done = reader.run(&["verify"])?.ended(1)?;
+    let said = done.text();
+    ensure!(said.matches("folder 1 holds feed").count() == 1 && said.contains("`verify --repair`"), "{said}");
+    ensure!(done.text().contains(&format!("sound: feed {key}")), "{done:?}");
+    let done = reader.run(&["--json", "verify", "--repair"])?.ok()?.objects()?;
+    let joined = done.iter().find(|event| event["event"] == "folders-joined").context("nothing was joined")?;
+    ensure!(joined["key"] == json!(key) && joined["folders"] == 1 && joined["blocks"] == 0, "{joined}");
+    ensure!(!reader.path().join("1").exists() && reader.path().join("0/key").exists());
+    ensure!(reader.run(&["verify"])?.ok()?.stderr.is_empty());
+
+    // The folder in use lost what the other one has.
+    copy(&reader.path().join("0"), &reader.path().join("1"))?;
+    fs::write(reader.path().join("0/data"), "oneTWOthree")?;
+    let done = reader.run(&["verify", "--repair"])?.ok()?.text();
+    ensure!(done.contains("removed: 1 folder of feed") && done.contains("took in 1 block"), "{done}");
+    ensure!(reader.run(&["cat", "0", "1"])?.ok()?.text().trim_end() == "two");
+    Ok(())
+}
+
 /// A byte of `localname` that changed: the writer is the one that it was, to ours and to JS.
 #[test]
 fn a_name_that_rotted_makes_no_other_author() -> Result<()> {

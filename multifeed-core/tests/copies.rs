@@ -8,7 +8,8 @@ use std::io;
 use bytes::Bytes;
 use common::pull;
 use multifeed_core::{
-    Feed, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Slot, Storage, StoreError,
+    Feed, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Repair, RepairCursor,
+    Slot, Storage, StoreError,
 };
 use multifeed_proto::FeedKey;
 
@@ -190,6 +191,117 @@ fn of_two_folders_with_the_secret_key_the_longer_counts_and_both_stay() {
         );
         store.close().unwrap();
         assert_eq!(folders(&disk).len(), 2);
+    }
+}
+
+/// The feed as fetched, when it had `len` blocks, with these of them.
+fn fetched(len: u64, blocks: &[u64]) -> MemoryStorage {
+    let (mut disk, (mut from, mut theirs)) = (MemoryStorage::new(), written(len));
+    let mut copy = Feed::create(&mut disk, Slot(0), key(1), None, None).unwrap();
+    for index in blocks {
+        pull((&mut from, &mut theirs), (&mut copy, &mut disk), *index);
+    }
+    copy.flush(&mut disk).unwrap();
+    disk
+}
+
+fn repair<S: Storage>(store: &mut Multifeed<S>, id: FeedId) -> Repair {
+    let (mut all, mut cursor) = (Repair::default(), RepairCursor::default());
+    while !all.done {
+        all.add(store.repair_step(id, &mut cursor, 1000).unwrap());
+    }
+    store.commit(std::time::Duration::ZERO);
+    all
+}
+
+#[test]
+fn a_repair_makes_one_feed_of_two_fetched_copies_and_loses_no_block() {
+    let all: &[u64] = &[0, 1, 2, 3, 4];
+    let cases: [(u64, &[u64], u64, &[u64]); 7] = [
+        (5, all, 5, all),
+        (5, all, 3, &[0, 1, 2]),
+        (3, &[0, 1, 2], 5, all),
+        (5, &[0, 4], 5, &[1, 4]),
+        (5, &[0, 1, 2], 5, &[3, 4]),
+        (5, &[], 5, &[3]),
+        (5, all, 5, &[]),
+    ];
+    for slot in [0, 3, 5] {
+        for (len, blocks, other_len, other_blocks) in cases {
+            let case = format!("folder {slot}: {blocks:?} of {len} and {other_blocks:?} of {other_len}");
+            let mut disk = reader(len, blocks.iter().copied());
+            if slot == 0 {
+                disk.rename(Slot(0), Slot(3)).unwrap();
+            }
+            put(&fetched(other_len, other_blocks), &mut disk, slot);
+            let mut store = open(&mut disk);
+            let id = store.find(&key(1)).unwrap();
+            let [StoreError::SecondFolder { .. }] = store.problems() else { panic!("{case}: {:?}", store.problems()) };
+            let says = store.problems()[0].to_string();
+            assert!(says.contains("`verify --repair`"), "{says}");
+            let held: Vec<_> = (0..5).filter(|index| blocks.contains(index) || other_blocks.contains(index)).collect();
+            let before = store.info(id).unwrap().downloaded;
+            let done = repair(&mut store, id);
+            assert_eq!((done.folders_joined, done.blocks_joined), (1, held.len() as u64 - before), "{case}");
+            assert!(store.problems().is_empty(), "{case}: {:?}", store.problems());
+            store.close().unwrap();
+            assert_eq!(folders(&disk).iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 1, 2], "{case}");
+            let mut store = open(&mut disk);
+            assert!(store.problems().is_empty(), "{case}: {:?}", store.problems());
+            let id = store.find(&key(1)).unwrap();
+            assert_eq!(store.info(id).unwrap().len, if held.is_empty() { 0 } else { len.max(other_len) }, "{case}");
+            for index in 0..5 {
+                let expected = held.contains(&index).then(|| block(index));
+                assert_eq!(store.get(id, index).unwrap(), expected, "{case}: {index}");
+            }
+            assert_eq!(repair(&mut store, id), Repair { done: true, ..Repair::default() }, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_block_that_rotted_comes_back_from_the_copy_beside_it() {
+    let mut disk = reader(5, 0..5);
+    put(&fetched(5, &[0, 1, 2, 3, 4]), &mut disk, 3);
+    disk.write_at(file(1, FileKind::Data), 9, b"X").unwrap();
+    let mut store = open(&mut disk);
+    let id = store.find(&key(1)).unwrap();
+    let done = repair(&mut store, id);
+    assert_eq!((done.dropped.into_iter().flatten().collect::<Vec<_>>(), done.blocks_joined), (vec![1], 1));
+    assert_eq!(
+        (0..5).map(|index| store.get(id, index).unwrap().unwrap()).collect::<Vec<_>>(),
+        [0, 1, 2, 3, 4].map(block)
+    );
+}
+
+#[test]
+fn a_repair_leaves_a_copy_of_which_not_all_can_be_taken_in_and_says_so() {
+    // It is of another history; a block of it that is nowhere else rotted; there is a secret key, which may be somebody's only one.
+    let mut other = MemoryStorage::new();
+    let mut feed = Feed::create(&mut other, Slot(0), key(1), Some(&pair(1)), None).unwrap();
+    (0..5)
+        .for_each(|at| _ = feed.append(&mut other, &[if at == 3 { Bytes::from("other") } else { block(at) }]).unwrap());
+    [FileKind::SecretKey, FileKind::LocalName].into_iter().for_each(|kind| other.lose(file(0, kind)));
+    let mut rotten = fetched(5, &[3, 4]);
+    rotten.write_at(file(0, FileKind::Data), 3 * 7, b"X").unwrap();
+    let mut sealed = written(5).1;
+    sealed.truncate(file(0, FileKind::SecretKey), 10).unwrap();
+    for (case, spare) in [("history", other), ("rotten", rotten), ("sealed", sealed)] {
+        let mut disk = reader(5, 0..3);
+        put(&spare, &mut disk, 3);
+        let before = folders(&disk);
+        let mut store = open(&mut disk);
+        let id = store.find(&key(1)).unwrap();
+        let done = repair(&mut store, id);
+        assert_eq!(done.folders_joined, 0, "{case}");
+        let problems: Vec<_> = store.problems().iter().filter(|problem| problem.slot() == Some(Slot(3))).collect();
+        assert!(!problems.is_empty(), "{case}");
+        for problem in problems {
+            assert!(!problem.to_string().contains("--repair"), "{case}: {problem}");
+        }
+        assert_eq!(store.conflicts_kept(), usize::from(case == "history"), "{case}");
+        store.close().unwrap();
+        assert_eq!(folders(&disk), before, "{case}");
     }
 }
 

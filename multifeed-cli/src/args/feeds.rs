@@ -49,12 +49,13 @@ pub(crate) struct Ban {
 ///
 /// Names each damaged block, and ends with exit code 1 then; also if blocks that were held are gone. With --repair, damage is repaired first: nodes of the
 /// hash tree and signatures that the rest proves are made again, and the rest, with damaged blocks, is given up, so that the next `sync` with a
-/// peer that has them brings them back. A feed that is written here stays as long as it is.
+/// peer that has them brings them back. A feed that is written here stays as long as it is. If a feed that was fetched is in two folders, the one in use
+/// takes in what only the other one has, and that is removed.
 ///
 /// With --json, for each feed {"event":"verified","key","name","blocks"} or
 /// {"event":"damaged","key","name","block","message"}, where what is not known is null; with --repair before them
-/// {"event":"made-again","key","name","nodes","signatures"} and {"event":"given-up","key","name","blocks":[A,B,…],"nodes","signatures"} for each
-/// feed of which that was done; with --rebuild-list {"event":"list-rebuilt","feeds"} if the list was.
+/// {"event":"made-again","key","name","nodes","signatures"}, {"event":"folders-joined","key","name","folders","blocks"} and
+/// {"event":"given-up","key","name","blocks":[A,B,…],"nodes","signatures"} for each feed of which that was done; with --rebuild-list {"event":"list-rebuilt","feeds"} if the list was.
 #[derive(ClapArgs, Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Verify {
     /// Give up damaged blocks, so that the next sync with a peer that has them brings them back

@@ -85,6 +85,14 @@ async fn repair(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
             let event = Event::MadeAgain { key: key.clone(), name: &name, nodes, signatures };
             output.print(|| format!("made again: {what} {of_feed}"), &event)?;
         }
+        if done.folders_joined > 0 {
+            let (folders, blocks) = (done.folders_joined, done.blocks_joined);
+            let people = || {
+                let (folders, blocks) = (count(folders, "folder"), count(blocks, "block"));
+                format!("removed: {folders} {of_feed} that stood beside the one in use, which took in {blocks}")
+            };
+            output.print(people, &Event::FoldersJoined { key: key.clone(), name: &name, folders, blocks })?;
+        }
         let blocks: Vec<u64> = done.dropped.into_iter().flatten().collect();
         let (nodes, signatures) = (done.nodes_dropped, done.signatures_dropped);
         if let Some(what) = listed(blocks.len() as u64, nodes, signatures) {

@@ -150,6 +150,13 @@ pub(crate) enum Event<'a> {
         nodes: u64,
         signatures: u64,
     },
+    /// Folders that held a feed beside the one in use, and are removed; what was only in them was taken in.
+    FoldersJoined {
+        key: String,
+        name: &'a str,
+        folders: u64,
+        blocks: u64,
+    },
     /// What counts as held no more, so that it can be fetched again; and signatures that are not needed.
     GivenUp {
         key: String,

@@ -148,9 +148,7 @@ pub enum StoreError {
         slot: Slot,
     },
     /// A feed is in two folders that were not joined: both have the secret key, or neither has, or one could not take in the other.
-    #[error(
-        "folder {slot} holds feed {key} too, and folder {first} is the one that counts: nothing was changed in either; move the one away that has less"
-    )]
+    #[error("folder {slot} holds feed {key} too, and is not in use; folder {first} is: {what}")]
     SecondFolder {
         /// The folder that does not count.
         slot: Slot,
@@ -158,6 +156,8 @@ pub enum StoreError {
         first: Slot,
         /// The feed's key.
         key: FeedKey,
+        /// Why they are still two, and what to do.
+        what: &'static str,
     },
     /// A feed was to be created with a key pair of another key.
     #[error("the key pair is not that of feed {key}")]

@@ -1,5 +1,7 @@
 //! Two copies of one feed in a store: whether they are one history, and what the one has beyond the other.
 
+use std::ops::Range;
+
 use multifeed_proto::Request;
 
 use super::{Answer, Feed};
@@ -63,13 +65,17 @@ impl Feed {
         }
     }
 
-    /// Takes in the blocks that a copy of the same history holds and this one does not, each proven: how many. Of those that are
+    /// Takes in the blocks that a copy of the same history holds and this one does not, each proven, and returns which, ascending. Of those that are
     /// damaged there none are.
     ///
     /// # Errors
     /// The storage's error. What was taken in before stays.
-    pub(crate) fn take_in<S: Storage + ?Sized>(&mut self, storage: &mut S, copy: &mut Feed) -> Result<u64, StoreError> {
-        let (mut taken, mut staged, mut at) = (0, 0, 0);
+    pub(crate) fn take_in<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        copy: &mut Feed,
+    ) -> Result<Vec<Range<u64>>, StoreError> {
+        let (mut taken, mut staged, mut at): (Vec<Range<u64>>, _, _) = (Vec::new(), 0, 0);
         while let Some(index) = copy.bitfield.next_held(at, copy.length) {
             at = index + 1;
             if self.has(index) {
@@ -84,7 +90,11 @@ impl Feed {
             };
             staged += data.value.as_ref().map_or(0, |value| value.len());
             self.put(storage, prepare(data)).map_err(|error| copy.unproven(error))?;
-            taken += u64::from(self.has(index));
+            match taken.last_mut() {
+                _ if !self.has(index) => {}
+                Some(last) if last.end == index => last.end = at,
+                _ => taken.push(index..at),
+            }
             if staged >= STAGED {
                 self.flush(storage)?;
                 staged = 0;

@@ -57,6 +57,10 @@ pub struct Repair {
     pub signatures_made: u64,
     /// Signatures of earlier lengths that were taken out: the newest one proves all that they did.
     pub signatures_dropped: u64,
+    /// Other folders of the feed, without a secret key, that held nothing more than it does now: they are removed.
+    pub folders_joined: u64,
+    /// Blocks that were only in these folders, and are in the feed now.
+    pub blocks_joined: u64,
     /// Whether all was looked at.
     pub done: bool,
 }
@@ -74,6 +78,8 @@ impl Repair {
         self.nodes_dropped += next.nodes_dropped;
         self.signatures_made += next.signatures_made;
         self.signatures_dropped += next.signatures_dropped;
+        self.folders_joined += next.folders_joined;
+        self.blocks_joined += next.blocks_joined;
         self.done = next.done;
     }
 }

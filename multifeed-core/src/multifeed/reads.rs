@@ -100,7 +100,8 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Repairs a feed on from a cursor, for about `max_bytes` of work. Makes nodes and signatures again that rotted and that the rest proves.
-    /// Gives up what is corrupt, and reports that to the sessions. Repeated until [`Repair::done`], it has looked at all.
+    /// Gives up what is corrupt, and reports that to the sessions. Repeated until [`Repair::done`], it has looked at all. At the end it takes in what other
+    /// folders of the feed without a secret key have beyond it (while there is no session), and removes those of which it has all.
     ///
     /// # Errors
     ///
@@ -115,9 +116,12 @@ impl<S: Storage> Multifeed<S> {
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
         slot.feed.flush(&mut self.cores.storage)?;
-        let step = slot.feed.repair_step(&mut self.cores.storage, cursor, max_bytes)?;
+        let mut step = slot.feed.repair_step(&mut self.cores.storage, cursor, max_bytes)?;
         self.retract(id, &step.dropped);
         self.sync_unmarked(id, !step.dropped.is_empty() || step.nodes_dropped > 0)?;
+        if step.done {
+            self.join_spare_folders(id, &mut step)?;
+        }
         Ok(step)
     }
 

@@ -5,14 +5,24 @@
 //! block proven and all of it fsynced. Then the copy's folder is removed as any feed's is. Each step can be cut short: the next opening finds
 //! two folders again, or one.
 
+use std::ops::Range;
+
 use multifeed_proto::FeedKey;
 
 use crate::cores::journal::Removal;
 use crate::error::StoreError;
-use crate::feed::{Feed, Recovered, Relation};
+use crate::feed::{Feed, Opening, Recovered, Relation, Repair};
 use crate::ids::FeedId;
 use crate::multifeed::{FeedSlot, Multifeed};
-use crate::storage::{FileKind, Slot, Storage};
+use crate::storage::{FileId, FileKind, Slot, Storage};
+
+/// Nothing is in the folder that a repair would not keep.
+const SPARE: &str = "`verify --repair` takes in what only that folder has, and removes it";
+const TWO_KEYS: &str =
+    "nothing was changed in either, as a secret key is in both, or was in one; move the one away that has less";
+const IN_SESSION: &str =
+    "it has more, and a session runs: `verify --repair` takes that in when none does, and removes the folder";
+const UNPROVEN: &str = "not all that is in it could be taken in, and nothing was removed; sync with a peer that has the feed, or move the folder away";
 
 impl<S: Storage> Multifeed<S> {
     /// After opening: makes one feed of each that is in two folders. Feeds that stay two are reported, and of each the folder that was opened first
@@ -37,9 +47,13 @@ impl<S: Storage> Multifeed<S> {
             return Err(StoreError::Occupied { slot: double.slot() });
         };
         let first = &mut self.feeds[id.0 as usize].feed;
-        let occupied = StoreError::SecondFolder { slot: double.slot(), first: first.slot(), key };
+        let two = |what| StoreError::SecondFolder { slot: double.slot(), first: first.slot(), key, what };
         let double_writes = match (first.writable(), double.writable()) {
-            (false, false) => return Err(occupied),
+            (false, false) => {
+                let report = &self.cores.report;
+                let key_is_lost = report.lost_key(first) || report.lost_key(&double);
+                return Err(two(if key_is_lost { TWO_KEYS } else { SPARE }));
+            }
             (true, true) => double.len() > first.len(),
             (_, writes) => writes,
         };
@@ -49,24 +63,22 @@ impl<S: Storage> Multifeed<S> {
         let related = writer.relate(&mut self.cores.storage, &mut copy);
         if !matches!(related, Ok(Relation::Same)) {
             let (first, double) = if double_writes { (copy, writer) } else { (writer, copy) };
+            let slots = (double.slot(), first.slot());
             self.feeds[id.0 as usize].feed = first;
-            return Err(match related {
-                Ok(Relation::Two(conflict)) => {
-                    self.note_conflict(id, &conflict);
-                    let why = "they are of another history than those of the same feed in another folder: its writer signed two; \
-                               nothing was changed";
-                    StoreError::damaged(double.slot(), FileKind::Signatures, why)
-                }
-                Ok(_) => occupied,
-                Err(error) => error,
-            });
+            return Err(self.why_apart(id, slots, related));
         }
         self.put_in_place(id, writer)?;
         if copy.writable() {
             // Somebody's only key may be in it.
-            return Err(StoreError::SecondFolder { slot: copy.slot(), first: self.slot(id).feed.slot(), key });
+            let first = self.slot(id).feed.slot();
+            return Err(StoreError::SecondFolder { slot: copy.slot(), first, key, what: TWO_KEYS });
         }
-        let taken = self.take_in(id, &mut copy)?;
+        let taken = self.take_in(id, &mut copy)?.iter().map(|run| run.end - run.start).sum();
+        // Nothing has seen the feed yet.
+        let slot =
+            FeedSlot::new(std::mem::replace(&mut self.feeds[id.0 as usize].feed, Feed::gone(key, String::new())));
+        *self.feeds[id.0 as usize] = slot;
+        self.adopt(id);
         let feed = &self.slot(id).feed;
         let mut recovered = Recovered::new(key, feed.slot());
         (recovered.marked_length, recovered.length) = (before, feed.len());
@@ -74,6 +86,86 @@ impl<S: Storage> Multifeed<S> {
         self.remove_copy(copy.slot(), &key, feed.slot())?;
         self.cores.report.recovered.push(recovered);
         Ok(())
+    }
+
+    /// Why a feed (the second number is its folder's) and the one in the other folder stay two.
+    fn why_apart(
+        &mut self,
+        id: FeedId,
+        (slot, first): (Slot, Slot),
+        related: Result<Relation, StoreError>,
+    ) -> StoreError {
+        match related {
+            Ok(Relation::Two(conflict)) => {
+                self.note_conflict(id, &conflict);
+                let why = "they are of another history than those of the same feed in another folder: its writer signed two; \
+                           nothing was changed";
+                StoreError::damaged(slot, FileKind::Signatures, why)
+            }
+            Ok(_) => StoreError::SecondFolder { slot, first, key: self.slot(id).feed.key(), what: UNPROVEN },
+            Err(error) => error,
+        }
+    }
+
+    /// At the end of a repair: takes in what other folders of the feed hold beyond it, and removes those of which it has all. One with a secret key stays. While
+    /// there are sessions nothing is taken in. What stays two is among the problems, with the reason.
+    pub(in crate::multifeed) fn join_spare_folders(&mut self, id: FeedId, done: &mut Repair) -> Result<(), StoreError> {
+        let key = self.slot(id).feed.key();
+        let is_spare =
+            |problem: &&StoreError| matches!(problem, StoreError::SecondFolder { key: of, .. } if *of == key);
+        // The last first: what takes the number of one that goes is none that waits here.
+        let mut spare: Vec<_> =
+            self.cores.report.problems.iter().filter(is_spare).filter_map(StoreError::slot).collect();
+        spare.sort_unstable();
+        for slot in spare.into_iter().rev() {
+            match self.join_spare_folder(id, slot) {
+                Ok(runs) => {
+                    done.folders_joined += 1;
+                    done.blocks_joined += runs.iter().map(|run| run.end - run.start).sum::<u64>();
+                }
+                Err(error) if error.slot() == Some(slot) => {
+                    let is_it = |problem: &StoreError| matches!(problem, StoreError::SecondFolder { slot: of, .. } if *of == slot);
+                    self.cores.report.problems.retain(|problem| !is_it(problem));
+                    self.note_problem(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn join_spare_folder(&mut self, id: FeedId, slot: Slot) -> Result<Vec<Range<u64>>, StoreError> {
+        let secret = FileId::new(slot, FileKind::SecretKey);
+        let secret = self.cores.storage.len(secret).map_err(|error| StoreError::from_file(secret, "look at", error))?;
+        let mut opening = Opening::new(&self.limits, &self.cores.signers);
+        let mut copy = Feed::open_known(&mut self.cores.storage, slot, &self.cores.journal, &mut opening)?;
+        let feed = &mut self.feeds[id.0 as usize].feed;
+        let (key, first) = (feed.key(), feed.slot());
+        if copy.key() != key || first == slot {
+            return Err(StoreError::Occupied { slot });
+        }
+        let two = |what| StoreError::SecondFolder { slot, first, key, what };
+        if secret.is_some() || copy.writable() || self.cores.report.lost_key(feed) || self.cores.report.lost_key(&copy)
+        {
+            return Err(two(TWO_KEYS));
+        }
+        let is_more = copy.len() > feed.len() || !feed.holds_all_of(&copy);
+        if is_more && !self.sessions.is_empty() {
+            return Err(two(IN_SESSION));
+        }
+        let related = feed.relate(&mut self.cores.storage, &mut copy);
+        if !matches!(related, Ok(Relation::Same)) {
+            return Err(self.why_apart(id, (slot, first), related));
+        }
+        let runs = self.take_in(id, &mut copy)?;
+        for run in &runs {
+            self.feeds[id.0 as usize].unannounced.push((run.clone(), None));
+            self.mark_dirty(id);
+            self.gained(id, run.clone(), None);
+        }
+        self.remove_copy(slot, &key, first)?;
+        self.cores.report.forget(slot);
+        Ok(runs)
     }
 
     /// The feed of an id is in this folder.
@@ -91,25 +183,20 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Takes a copy's blocks into the writer's feed, for good.
-    fn take_in(&mut self, id: FeedId, copy: &mut Feed) -> Result<u64, StoreError> {
+    /// Takes a copy's blocks into the feed, for good. Returns which.
+    fn take_in(&mut self, id: FeedId, copy: &mut Feed) -> Result<Vec<Range<u64>>, StoreError> {
         self.begin(true)?;
         let feed = &mut self.feeds[id.0 as usize].feed;
         let taken = feed.take_in(&mut self.cores.storage, copy)?;
         if !feed.holds_all_of(copy) {
             // What is damaged, or too large to be proven, may be of use to somebody.
-            return Err(StoreError::SecondFolder { slot: copy.slot(), first: feed.slot(), key: feed.key() });
+            let (first, key) = (feed.slot(), feed.key());
+            return Err(StoreError::SecondFolder { slot: copy.slot(), first, key, what: UNPROVEN });
         }
         feed.sync(&mut self.cores.storage)?;
         self.cores.journal.note(feed.slot(), feed.mark(true));
         self.cores.journal.write(&mut self.cores.storage, true)?;
         self.cores.unsynced.remove(&id);
-        let slot = FeedSlot::new(std::mem::replace(
-            &mut self.feeds[id.0 as usize].feed,
-            Feed::gone(copy.key(), String::new()),
-        ));
-        *self.feeds[id.0 as usize] = slot;
-        self.adopt(id);
         Ok(taken)
     }
 
