@@ -75,6 +75,42 @@ fn two_copies_of_a_fetched_feed_are_made_one_by_verify_repair() -> Result<()> {
     Ok(())
 }
 
+/// A leaf of the tree that rotted: `verify` does not blame `data`, `append` does not say that all is repaired, and a repair says what it made.
+#[test]
+fn a_leaf_that_rotted_is_named_and_made_again_by_name() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &["one", "two", "three", "four", "five"])?;
+    let tree = store.path().join("0/tree");
+    let mut bytes = fs::read(&tree)?;
+    // The leaf of block 2, and the root above it, which opening makes again.
+    [4, 3].into_iter().for_each(|node| bytes[32 + 40 * node + 5] ^= 1);
+    fs::write(&tree, bytes)?;
+    let done = store.run(&["verify"])?.ended(1)?.text();
+    ensure!(done.contains("(`tree` of folder 0): block 2 is as it was written"), "{done}");
+    ensure!(!done.contains("`data`"), "{done}");
+    let appended = store.run(&["append", "w", "six"])?.ok()?.stderr;
+    ensure!(appended.contains("as far as opening the store needs it") && appended.contains("`verify`"), "{appended}");
+    store.run(&["verify"])?.ended(1)?;
+    let done = store.run(&["verify", "--repair"])?.ok()?.text();
+    ensure!(done.contains("made again: 1 tree node of feed"), "{done}");
+    Ok(())
+}
+
+/// What is written again of a name is said as what a command that writes does: one that reads does not.
+#[test]
+fn an_emptied_name_is_put_back_by_the_next_command_that_writes() -> Result<()> {
+    let (store, _) = writers(1)?;
+    let name = store.path().join("0/localname");
+    fs::write(&name, "")?;
+    let said = store.run(&["feeds"])?.ended(1)?.stderr;
+    ensure!(said.contains("`w0`") && said.contains("opening the store to write puts that back"), "{said}");
+    ensure!(fs::read(&name)?.is_empty());
+    store.run(&["append", "w0", "more"])?.ok()?;
+    ensure!(fs::read(&name)? == b"w0");
+    ensure!(store.run(&["feeds"])?.ok()?.stderr.is_empty());
+    Ok(())
+}
+
 /// A byte of `localname` that changed: the writer is the one that it was, to ours and to JS.
 #[test]
 fn a_name_that_rotted_makes_no_other_author() -> Result<()> {

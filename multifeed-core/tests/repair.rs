@@ -156,6 +156,31 @@ fn singly(count: u64) -> impl Iterator<Item = Vec<Bytes>> {
     (0..count).map(|index| vec![block(index)])
 }
 
+/// A bit of any leaf beside another one: `verify` names `tree` alone, and a repair makes the leaf again and says so.
+#[test]
+fn a_leaf_that_rotted_is_named_in_the_tree_and_made_again() {
+    for (rots, count) in [(0, 21), (1, 21), (1, 32)] {
+        // Opening mends the last one itself.
+        for leaf in (0..2 * (count - count % 2) - 4).step_by(2) {
+            for byte in [3, 39] {
+                let case = format!("rots: {rots}, {count} blocks, leaf {leaf}, byte {byte}");
+                let mut rotten = Case::new(singly(count), rots);
+                rotten.flip(FileKind::Tree, 32 + 40 * leaf + byte, 3);
+                let mut store = Multifeed::open(rotten.disks[rots].clone(), Options::default()).unwrap();
+                let id = store.feeds().next().unwrap();
+                let found: Vec<_> = findings(&mut store, id).iter().map(|found| found.problem).collect();
+                assert!(found.contains(&Problem::LeafDamaged { block: leaf / 2 }), "{case}: {found:?}");
+                let is_of_it =
+                    |problem: &Problem| matches!(problem, Problem::LeafDamaged { .. } | Problem::BlockMisplaced { .. });
+                assert!(found.iter().all(is_of_it), "{case}: {found:?}");
+                let done = repair(&mut store, id, 1000);
+                assert_eq!(done, Repair { nodes_made: 1, done: true, ..Repair::default() }, "{case}");
+                assert_eq!(findings(&mut store, id), [], "{case}");
+            }
+        }
+    }
+}
+
 /// A bit of any node that is none of a leaf, and of any signature but the newest: all is made again, or not needed; no block comes again.
 #[test]
 fn what_the_rest_proves_is_made_again() {

@@ -148,7 +148,13 @@ pub(super) fn repairs(multi: &Multifeed, repaired: Repaired) -> Vec<String> {
     let of_feeds = multi.recovered().into_iter().map(|recovered| match repaired {
         // A writer's folder came: nothing was wrong.
         Repaired::OnDisk if recovered.copy.is_some() => recovered.to_string(),
-        Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
+        Repaired::OnDisk if recovered.unclean => format!("a crash or damage was repaired: {recovered}"),
+        // Opening looks at the end of a feed alone.
+        Repaired::OnDisk => {
+            format!(
+                "damage was repaired as far as opening the store needs it: {recovered}; `verify` finds what is left"
+            )
+        }
         Repaired::InMemory => format!("a crash or damage is to be repaired, and nothing was changed: {recovered}"),
     });
     let of_folders = multi.rearranged().into_iter().map(|done| match (done, repaired) {

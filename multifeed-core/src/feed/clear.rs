@@ -22,6 +22,8 @@ pub struct Audit {
     pub invalid: u64,
     /// Those, as ranges, ascending.
     pub dropped: Vec<Range<u64>>,
+    /// Leaves that were made again of their blocks, which are valid.
+    pub leaves_made: u64,
     /// The block to go on with; `None` when all were checked.
     pub next: Option<u64>,
 }
@@ -197,8 +199,10 @@ impl Feed {
             };
             work = work.saturating_add(BLOCK_COST);
             // It may be its leaf that rotted: the block proves what that was. Or a node that tells where it begins.
+            let leaf = if found { None } else { self.readable_node(storage, 2 * block)? };
             if found || self.remake_leaf(storage, block)? || self.is_found_within(storage, block)? {
                 audit.valid += 1;
+                audit.leaves_made += u64::from(!found && leaf != self.readable_node(storage, 2 * block)?);
                 continue;
             }
             audit.invalid += 1;

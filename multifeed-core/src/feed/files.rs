@@ -56,6 +56,9 @@ pub(super) struct Files<'a, S: ?Sized> {
     pub(super) slot: Slot,
 }
 
+/// What is said of a file whose right content is known. It may be known in memory alone, as of a store that is only read.
+pub(super) const WRITTEN_AGAIN: &str = "opening the store to write puts that back";
+
 impl<S: Storage + ?Sized> Files<'_, S> {
     pub(super) fn id(&self, kind: FileKind) -> FileId {
         FileId::new(self.slot, kind)
@@ -223,8 +226,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             Ok(()) if is_key_name(name, key) => None,
             Ok(()) => {
                 let found = there.map_or("it had no name".to_owned(), |there| format!("it had the name `{there}`"));
-                let why =
-                    format!("{found}: this is the writer `{name}`, by the journal, and that is written there again");
+                let why = format!("{found}: this is the writer `{name}`, by the journal; {WRITTEN_AGAIN}");
                 Some(StoreError::damaged(self.slot, FileKind::LocalName, why))
             }
             Err(error) => Some(error),

@@ -8,7 +8,7 @@ use multifeed_proto::FeedKey;
 use zeroize::Zeroizing;
 
 use super::Opening;
-use super::files::Files;
+use super::files::{Files, WRITTEN_AGAIN};
 use crate::cores::journal::{Checkpoint, Journal};
 use crate::error::StoreError;
 use crate::keys::key_pair::KeyPair;
@@ -50,8 +50,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                     return Err(unusable("its two halves do not belong together"));
                 };
                 self.replace(FileKind::SecretKey, &*pair.secret_key())?;
-                let why =
-                    "its public half was not that of its seed, which is that of `key`, and is written there again";
+                let why = format!("its public half was not that of its seed, which is that of `key`; {WRITTEN_AGAIN}");
                 opening.unread.push(StoreError::damaged(slot, FileKind::SecretKey, why));
                 pair
             }
@@ -62,7 +61,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             // What is no key is nobody's.
             Some(there) if there.is_none() || journal.mark(slot, &pair.public_key()).is_some() => {
                 self.replace(FileKind::Key, pair.public_key().as_bytes())?;
-                let why = "it was not the key of `secret_key`, which is the feed's, and that is written there again";
+                let why = format!("it was not the key of `secret_key`, which is the feed's; {WRITTEN_AGAIN}");
                 opening.unread.push(StoreError::damaged(slot, FileKind::Key, why));
             }
             Some(_) => return Err(unusable("it is not that of `key`")),
@@ -102,7 +101,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 if known.is_of(&other) {
                     self.replace(FileKind::Key, &bytes)?;
                     let why = format!(
-                        "a byte of it was another one than in the key that the journal knows, {other}, which is written there again"
+                        "a byte of it was another one than in the key that the journal knows, {other}; {WRITTEN_AGAIN}"
                     );
                     opening.unread.push(StoreError::damaged(self.slot, FileKind::Key, why));
                     return Ok(other);

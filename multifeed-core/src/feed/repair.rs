@@ -107,7 +107,7 @@ impl Feed {
                     _ => Stage::Unmarked,
                 };
             }
-            return Ok(Repair { dropped: audit.dropped, ..Repair::default() });
+            return Ok(Repair { dropped: audit.dropped, nodes_made: audit.leaves_made, ..Repair::default() });
         }
         self.check_changeable()?;
         let mut erased = Vec::new();

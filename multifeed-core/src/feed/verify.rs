@@ -2,7 +2,7 @@
 
 use core::{fmt, mem};
 
-use multifeed_proto::FeedKey;
+use multifeed_proto::{FeedKey, Node};
 
 use super::files::SIGNATURE;
 use super::{Cursor, Feed};
@@ -86,6 +86,16 @@ pub enum Problem {
         /// The block.
         block: u64,
     },
+    /// A block is what the node above its leaf says, and the leaf is lost, or another one.
+    LeafDamaged {
+        /// The block.
+        block: u64,
+    },
+    /// A block is there and has its hash, and a node that tells where it begins is wrong.
+    BlockMisplaced {
+        /// The block.
+        block: u64,
+    },
     /// A node is marked as held, and `tree` has none.
     NodeMissing {
         /// The node (a flat-tree index).
@@ -126,9 +136,11 @@ impl Finding {
                 FileKind::Data
             }
             Problem::BlockUnproven { .. } | Problem::BlockLost { .. } => FileKind::Bitfield,
-            Problem::NodeMissing { .. } | Problem::NodeDamaged { .. } | Problem::NodeUnreadable { .. } => {
-                FileKind::Tree
-            }
+            Problem::LeafDamaged { .. }
+            | Problem::BlockMisplaced { .. }
+            | Problem::NodeMissing { .. }
+            | Problem::NodeDamaged { .. }
+            | Problem::NodeUnreadable { .. } => FileKind::Tree,
             Problem::SignatureInvalid { .. }
             | Problem::SignatureMissing { .. }
             | Problem::SignatureUnreadable { .. } => FileKind::Signatures,
@@ -142,6 +154,8 @@ impl Finding {
             | Problem::BlockMissing { block }
             | Problem::BlockUnreadable { block }
             | Problem::BlockUnproven { block }
+            | Problem::LeafDamaged { block }
+            | Problem::BlockMisplaced { block }
             | Problem::BlockLost { block } => block,
             Problem::NodeMissing { node } | Problem::NodeDamaged { node } | Problem::NodeUnreadable { node } => {
                 flat::left_span(node) / 2
@@ -165,6 +179,13 @@ impl fmt::Display for Finding {
                 "block {block} of this writer is not held, and was not cleared: a sync with a peer that has it brings it back"
             ),
             Problem::BlockUnproven { block } => write!(f, "block {block} is marked as held, and nothing proves it"),
+            Problem::LeafDamaged { block } => {
+                let leaf = 2 * block;
+                write!(f, "block {block} is as it was written, and its hash, tree node {leaf}, is not")
+            }
+            Problem::BlockMisplaced { block } => {
+                write!(f, "block {block} is as it was written, and a tree node that tells where it begins is not")
+            }
             Problem::NodeMissing { node } => {
                 write!(f, "block {}: tree node {node} is marked as held, and not there", self.block())
             }
@@ -275,8 +296,12 @@ impl Feed {
             return Ok(Some(NODE_COST));
         }
         let Some(leaf) = readable(self.find_node(storage, 2 * block))?.flatten() else {
-            // The node itself is found in its turn.
-            self.find(step, Problem::BlockUnproven { block });
+            let problem = match self.leaf_of_block(storage, block)? {
+                Some(_) => Problem::LeafDamaged { block },
+                // The node itself is found in its turn.
+                None => Problem::BlockUnproven { block },
+            };
+            self.find(step, problem);
             return Ok(Some(NODE_COST));
         };
         let at = self.read_cursor;
@@ -294,8 +319,14 @@ impl Feed {
                 step.bytes += leaf.size;
                 return Ok(Some(NODE_COST + bytes.len()));
             }
-            Ok(_) => self.find(step, Problem::BlockDamaged { block }),
-            Err(StoreError::Damaged { file: FileKind::Data, .. }) => self.find(step, Problem::BlockMissing { block }),
+            Ok(_) => {
+                let problem = self.blame(storage, block)?.unwrap_or(Problem::BlockDamaged { block });
+                self.find(step, problem);
+            }
+            Err(StoreError::Damaged { file: FileKind::Data, .. }) => {
+                let problem = self.blame(storage, block)?.unwrap_or(Problem::BlockMissing { block });
+                self.find(step, problem);
+            }
             Err(StoreError::Damaged { .. } | StoreError::Io { file: Some(FileKind::Tree), .. }) => {
                 self.find(step, Problem::BlockUnproven { block });
             }
@@ -305,6 +336,23 @@ impl Feed {
         // A wrong size must not shift what comes after.
         self.read_cursor = Cursor::default();
         Ok(Some(NODE_COST + usize::try_from(leaf.size.min(1 << 23)).unwrap_or(0)))
+    }
+
+    /// What of the tree is wrong, if that is all that is wrong with a block.
+    fn blame<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<Option<Problem>, StoreError> {
+        if self.leaf_of_block(storage, block)?.is_some() {
+            return Ok(Some(Problem::LeafDamaged { block }));
+        }
+        let mut misplaced = self.is_found_within(storage, block)?;
+        // The leaf before it may tell another size than its block has.
+        if !misplaced
+            && let Some(before) = block.checked_sub(1).filter(|_| block % 2 == 1)
+            && let Some((before, leaf, _)) = self.leaf_of_block(storage, before)?
+            && let Ok(start) = self.offset_of(storage, block - 1, Cursor::default())
+        {
+            misplaced = self.has_block(storage, start.saturating_add(before.size), &leaf)?;
+        }
+        Ok(misplaced.then_some(Problem::BlockMisplaced { block }))
     }
 
     fn verify_next_node<S: Storage + ?Sized>(
@@ -327,14 +375,25 @@ impl Feed {
         if !self.bitfield.node(left) || !self.bitfield.node(right) {
             return Ok(Some(LEAF_COST));
         }
-        // A child that is missing was found already, or will be.
+        // A child that is missing was found already, or will be; so was one that is wrong itself.
         if let Some(left) = readable(self.find_node(storage, left))?.flatten()
             && let Some(right) = readable(self.find_node(storage, right))?.flatten()
             && merkle::parent(&left, &right).as_ref() != Some(&node)
+            && !self.is_wrong(storage, left)?
+            && !self.is_wrong(storage, right)?
         {
             self.find(step, Problem::NodeDamaged { node: index });
         }
         Ok(Some(NODE_COST))
+    }
+
+    /// Whether what is below a node shows that it is another one than it was: that is found in its turn.
+    fn is_wrong<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        Ok(match flat::children(node.index) {
+            Some(_) => self.made_of_children(storage, node.index)?.is_some_and(|made| made != node),
+            None if !self.has(node.index / 2) => false,
+            None => self.leaf_of_block(storage, node.index / 2)?.is_some_and(|(leaf, ..)| leaf != node),
+        })
     }
 
     fn verify_next_signature<S: Storage + ?Sized>(
@@ -371,6 +430,11 @@ impl Feed {
             }
         }
         if !self.signature_is_valid(&merkle::root_hash(&roots), length, &signature) {
+            for root in roots {
+                if self.is_wrong(storage, root)? {
+                    return Ok(Some(SIGNATURE_COST));
+                }
+            }
             self.find(step, Problem::SignatureInvalid { length });
         }
         Ok(Some(SIGNATURE_COST))

@@ -182,6 +182,7 @@ impl Feed {
             let step = self.guard.ask(|answer| Call::Read(ReadCall::Audit { feed, from: next, answer })).await??;
             report.valid += step.valid;
             report.invalid += step.invalid;
+            report.leaves_made += step.leaves_made;
             for dropped in step.dropped {
                 match report.dropped.last_mut() {
                     Some(last) if last.end == dropped.start => last.end = dropped.end,

@@ -138,17 +138,29 @@ impl Feed {
         storage: &mut S,
         block: u64,
     ) -> Result<bool, StoreError> {
-        let index = 2 * block;
-        let Some(parent) = self.marked_readable_node(storage, flat::parent(index))? else { return Ok(false) };
-        let Some(sibling) = self.readable_node(storage, flat::sibling(index))? else { return Ok(false) };
-        let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
-        let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(false) };
-        match self.hash_in_data(storage, offset, size) {
-            Ok(Some(hash)) => self.take_leaf(storage, Node { index, hash, size }, sibling, parent),
-            Ok(None) => Ok(false),
-            Err(error) if error.is_unreadable() => Ok(false),
-            Err(error) => Err(error),
+        match self.leaf_of_block(storage, block)? {
+            Some((leaf, sibling, parent)) => self.take_leaf(storage, leaf, sibling, parent),
+            None => Ok(false),
         }
+    }
+
+    /// The leaf that a block makes, the one beside it, and the node above them, if that is what the two make: whatever stands in the leaf's place.
+    pub(in crate::feed) fn leaf_of_block<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<Option<(Node, Node, Node)>, StoreError> {
+        let index = 2 * block;
+        let Some(parent) = self.marked_readable_node(storage, flat::parent(index))? else { return Ok(None) };
+        let Some(sibling) = self.readable_node(storage, flat::sibling(index))? else { return Ok(None) };
+        let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(None) };
+        let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(None) };
+        let hash = match self.hash_in_data(storage, offset, size) {
+            Err(error) if error.is_unreadable() => None,
+            hash => hash?,
+        };
+        let leaf = hash.map(|hash| Node { index, hash, size });
+        Ok(leaf.filter(|leaf| merkle::parent_of(*leaf, sibling) == Some(parent)).map(|leaf| (leaf, sibling, parent)))
     }
 
     /// Marks a leaf and its sibling, to be written again, if their parent is made of them, and fits what is above it.
