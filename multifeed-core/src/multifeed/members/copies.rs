@@ -126,7 +126,7 @@ impl<S: Storage> Multifeed<S> {
                 Err(error) if error.slot() == Some(slot) => {
                     let is_it = |problem: &StoreError| matches!(problem, StoreError::SecondFolder { slot: of, .. } if *of == slot);
                     self.cores.report.problems.retain(|problem| !is_it(problem));
-                    self.note_problem(error);
+                    self.cores.report.note_problem(error);
                 }
                 Err(error) => return Err(error),
             }
