@@ -2,8 +2,10 @@
 
 use crate::common;
 
-use common::{finish, held, js, run, socket};
-use multifeed_testkit::js::JsPeer;
+use std::sync::{Arc, Mutex};
+
+use common::{finish, hang_up_js, held, js, run, socket};
+use multifeed_testkit::js::{JsPeer, TIMEOUT};
 use multifeed_tokio::{
     FeedKey, Json, ManifestFields, Multifeed, Options, PeerLimits, Policy, Remote, Replicate, Role, SyncEvent,
 };
@@ -100,6 +102,94 @@ fn js_gets_what_it_is_offered_and_gives_what_is_wanted() {
                 assert_eq!(ours.len(), 4, "{ours:?}");
                 assert!(ours.contains(&keys[0]) && ours.contains(&keys[2]) && !ours.contains(&keys[1]));
             }
+        }
+    });
+}
+
+/// Feeds that are neither offered nor wanted now, and how many JS may bring.
+#[derive(Debug, Clone, Default)]
+struct Changing(Arc<Mutex<(Vec<String>, PeerLimits)>>);
+
+impl Changing {
+    fn set(&self, refused: &[&str], feeds: usize) {
+        let limits = PeerLimits { feeds, ..PeerLimits::default() };
+        *self.0.lock().unwrap() = (refused.iter().map(|&key| key.to_owned()).collect(), limits);
+    }
+
+    fn takes(&self, key: &FeedKey) -> bool {
+        !self.0.lock().unwrap().0.contains(&key.to_string())
+    }
+}
+
+impl Policy for Changing {
+    fn offers(&self, key: &FeedKey, _: Option<&str>, _: &Remote) -> bool {
+        self.takes(key)
+    }
+
+    fn wants(&self, key: &FeedKey, _: &Remote) -> bool {
+        self.takes(key)
+    }
+
+    fn limits(&self, _: &Remote) -> Option<PeerLimits> {
+        Some(self.0.lock().unwrap().1)
+    }
+}
+
+/// While a session with JS runs: feeds are offered to it and taken from it that were not before, leave it, and come back.
+#[test]
+fn js_hears_of_a_policy_that_changes() {
+    run(async {
+        for role in ROLES {
+            let rules = Changing::default();
+            let multi = Multifeed::in_memory(Options::default().with_policy(rules.clone())).await.unwrap();
+            let (ours, late) = (multi.writer("ours").await.unwrap(), multi.writer("late").await.unwrap());
+            for feed in [&ours, &late] {
+                feed.append("a block").await.unwrap();
+            }
+            let mut peer = js(|| JsPeer::spawn(&["--live"]));
+            let [theirs, other] = ["theirs", "other"].map(|name| js(|| peer.append(name, 3, 50, 1)));
+            rules.set(&[&late.key().to_string(), &other], 100);
+            let sync = multi.replicate(socket(&mut peer, role).await, role, Replicate::live());
+            held(&multi, &theirs, 3).await;
+            js(|| peer.wait(3, 7, TIMEOUT));
+            assert!(multi.feed(&other).is_none());
+
+            rules.set(&[], 100);
+            multi.policy_changed().await.unwrap();
+            held(&multi, &other, 3).await;
+            js(|| peer.wait(4, 8, TIMEOUT));
+
+            // One of each side leaves, and the other ones go on.
+            rules.set(&[&ours.key().to_string(), &theirs], 100);
+            multi.policy_changed().await.unwrap();
+            for feed in [&ours, &late] {
+                feed.append("another").await.unwrap();
+            }
+            for name in ["theirs", "other"] {
+                js(|| peer.append(name, 1, 50, 2));
+            }
+            held(&multi, &other, 4).await;
+            // Its own eight, and three of ours.
+            js(|| peer.wait(4, 11, TIMEOUT));
+            assert_eq!(multi.feed(&theirs).unwrap().len(), 3);
+            let at_js = js(|| peer.feeds()).into_iter().find(|feed| feed.key == ours.key().to_string()).unwrap();
+            assert_eq!(at_js.length, 1);
+
+            // JS opens a feed's channel once on a stream: they come back with the next one. It brought two, which is all that it may.
+            rules.set(&[], 2);
+            multi.policy_changed().await.unwrap();
+            let third = js(|| peer.append("third", 3, 50, 3));
+            late.append("at last").await.unwrap();
+            js(|| peer.wait(5, 15, TIMEOUT));
+            assert!(multi.feed(&third).is_none());
+            rules.set(&[], 3);
+            multi.policy_changed().await.unwrap();
+            held(&multi, &third, 3).await;
+            hang_up_js(sync, &mut peer).await;
+            let sync = multi.replicate(socket(&mut peer, role).await, role, Replicate::live());
+            held(&multi, &theirs, 4).await;
+            js(|| peer.wait(5, 16, TIMEOUT));
+            hang_up_js(sync, &mut peer).await;
         }
     });
 }

@@ -139,6 +139,26 @@ fn js_hears_of_what_we_clear_and_gets_it_from_nobody() {
     });
 }
 
+/// What is cleared while a session with JS runs comes again on it.
+#[test]
+fn what_we_clear_of_a_feed_of_js_comes_again() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let multi = memory().await;
+            let mut peer = js(|| JsPeer::spawn(&["--live"]));
+            let key = js(|| peer.append("js", 40, 50, 1));
+            let sync = multi.replicate(socket(&mut peer, role).await, role, Replicate::live());
+            let feed = held(&multi, &key, 40).await;
+            for blocks in [10..15, 0..40] {
+                feed.clear(blocks).await.unwrap();
+                held(&multi, &key, 40).await;
+            }
+            assert_eq!(feed.get(12).await.unwrap().unwrap(), block(1, 12, 50));
+            hang_up_js(sync, &mut peer).await;
+        }
+    });
+}
+
 #[test]
 fn folders_that_we_cleared_open_in_js_and_the_other_way_round() {
     run(async {

@@ -5,7 +5,7 @@ use crate::common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{facts, held, join_js, js, js_facts, memory, run, sync, sync_js};
+use common::{facts, hang_up_js, held, join_js, js, js_facts, memory, run, sync, sync_js};
 use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};
 use multifeed_tokio::{Feed, Multifeed, Options, Replicate};
 use serde_json::json;
@@ -129,6 +129,27 @@ fn what_js_offers_of_a_banned_feed_is_not_taken() {
         multi.close().await.unwrap();
         let audited = js(|| testkit::audit(dir.path()));
         assert!(audited.len() == 3 && audited.iter().all(JsFeed::is_sound), "{audited:?}");
+    });
+}
+
+/// A feed of JS's that is banned, and unbanned while the session runs, comes on that session: its channel was never open.
+#[test]
+fn what_js_offered_of_a_banned_feed_comes_once_it_is_unbanned() {
+    run(async {
+        let (mut peer, address) = js(|| JsPeer::listen(&["--live"]));
+        let junk = js(|| peer.append("junk", 4, 20, 1));
+        let good = js(|| peer.append("good", 4, 20, 2));
+        let multi = memory().await;
+        multi.ban(junk.parse().unwrap()).await.unwrap();
+        let sync = join_js(&multi, address, Replicate::live()).await;
+        held(&multi, &good, 4).await;
+        assert_eq!(multi.feed(&junk), None);
+        multi.unban(junk.parse().unwrap()).await.unwrap();
+        held(&multi, &junk, 4).await;
+        js(|| peer.append("junk", 2, 20, 1));
+        held(&multi, &junk, 6).await;
+        hang_up_js(sync, &mut peer).await;
+        js(|| peer.close());
     });
 }
 

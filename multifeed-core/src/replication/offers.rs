@@ -132,6 +132,11 @@ impl Offers {
         stays
     }
 
+    /// The remote's offers that have no machine: those that wait, and those whose channels are quiet.
+    pub(crate) fn without_machine(&self) -> Vec<FeedKey> {
+        self.waiting.values().chain(&self.held).chain(self.quiet.keys()).copied().collect()
+    }
+
     /// Feeds that are asked for.
     pub(crate) fn asked(&self) -> impl Iterator<Item = FeedId> + '_ {
         self.asked.iter().copied()

@@ -22,9 +22,10 @@ pub struct Remote {
 ///
 /// It is given to a store ([`Options::policy`](crate::Options::policy)), or to a session in place of the store's
 /// ([`Replicate::policy`](crate::Replicate::policy)). It is asked on the store's own thread whenever a feed could be announced or
-/// opened. Its answers should be quick, and may be others the next time. A channel that is open then stays as it is. What it refuses
-/// does not get past it by another way. A remote that opens the channel of a feed that is not offered to it gets nothing. A feed that
-/// is not offered is not compared in a [reconciliation](crate::reconcile) either.
+/// opened. Its answers should be quick, and may be others the next time. A channel that is open then stays as it is, until
+/// [`Multifeed::policy_changed`](crate::Multifeed::policy_changed) has all sessions ask again. What it refuses does not get past it by another
+/// way. A remote that opens the channel of a feed that is not offered to it gets nothing. A feed that is not offered is not compared in a
+/// [reconciliation](crate::reconcile) either.
 ///
 /// A feed that is offered and not wanted is only served to the remote, and one that is wanted and not offered only fetched from it. One that
 /// is neither is refused: its channel is not opened.

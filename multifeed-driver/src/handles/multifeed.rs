@@ -253,6 +253,16 @@ impl Multifeed {
         self.guard.ask(|answer| Call::Banned { answer }).await
     }
 
+    /// Asks the [`Policy`](crate::Policy) of each session that is there again, and brings the session to what it says now: closes feeds that are
+    /// refused, offers and requests those that are not any more, and goes on fetching if the remote may bring more. See
+    /// [`policy_changed`](multifeed_core::Multifeed::policy_changed). Without this call a policy that changes is asked for feeds that come up from then on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn policy_changed(&self) -> Result<(), Error> {
+        self.guard.ask(|answer| Call::PolicyChanged { answer }).await
+    }
+
     /// Lets a new writer have the name of one that is [missing](StoreError::MissingWriter): the next [`writer`](Self::writer) of that name makes
     /// another feed, with a key of its own. False if no writer is missing that has, or may have, that name.
     ///

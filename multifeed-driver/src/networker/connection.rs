@@ -86,12 +86,15 @@ impl<R: Runtime> Connection<R> {
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = self.follow_orders(cx);
         // What a session reports is read first and applied last: the channels that the remote opened before it are known by then.
-        let (ready, over) = self.poll_sessions(cx);
+        let (reports, over) = self.poll_sessions(cx);
         moved |= self.poll_stream(cx);
-        moved |= !(ready.is_empty() && over.is_empty());
-        for root in ready {
-            self.shared.with(|table, now| table.ready(self.id, root, now));
-            self.shared.publish(&NetworkerEvent::Ready { connection: self.id, root });
+        moved |= !(reports.is_empty() && over.is_empty());
+        for (root, event) in reports {
+            if let SyncEvent::Ready(_) = event {
+                self.shared.with(|table, now| table.ready(self.id, root, now));
+                self.shared.publish(&NetworkerEvent::Ready { connection: self.id, root });
+            }
+            self.shared.publish(&NetworkerEvent::Sync { connection: self.id, root, event });
         }
         for (root, in_sync, result) in over {
             self.sessions.remove(&root);
@@ -173,22 +176,19 @@ impl<R: Runtime> Connection<R> {
         self.sessions.insert(root, multifeed.join_stream(&self.stream, options, true));
     }
 
-    /// The root keys that both sides have from now on, and those whose session is over.
-    fn poll_sessions(&self, cx: &Context<'_>) -> (Vec<FeedKey>, Vec<Over>) {
-        let (mut ready, mut over) = (Vec::new(), Vec::new());
+    /// What the sessions report, in order, and the root keys whose session is over.
+    fn poll_sessions(&self, cx: &Context<'_>) -> (Vec<(FeedKey, SyncEvent)>, Vec<Over>) {
+        let (mut reports, mut over) = (Vec::new(), Vec::new());
         for (root, session) in &self.sessions {
             let link = session.link();
             let mut newest = None;
             let end = loop {
                 match link.sync.poll_next(cx) {
-                    Poll::Ready(Some(SyncEvent::Ready(_))) => ready.push(*root),
                     Poll::Ready(Some(SyncEvent::Progress(state))) => newest = Some(state),
                     Poll::Ready(Some(SyncEvent::Connected { .. } | SyncEvent::Proven)) => {}
                     // The multifeed reports new feeds, and lists of feeds may be long.
                     Poll::Ready(Some(SyncEvent::Feed { .. } | SyncEvent::RemoteFeeds { .. })) => {}
-                    Poll::Ready(Some(event)) => {
-                        self.shared.publish(&NetworkerEvent::Sync { connection: self.id, root: *root, event });
-                    }
+                    Poll::Ready(Some(event)) => reports.push((*root, event)),
                     Poll::Ready(None) => break Some(link.sync.poll_end(cx)),
                     Poll::Pending => break None,
                 }
@@ -204,7 +204,7 @@ impl<R: Runtime> Connection<R> {
                 _ => {}
             }
         }
-        (ready, over)
+        (reports, over)
     }
 
     fn poll_stream(&mut self, cx: &Context<'_>) -> bool {

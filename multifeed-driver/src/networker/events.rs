@@ -51,7 +51,8 @@ pub enum NetworkerEvent {
         theirs: DiscoveryKey,
     },
     /// An event of a root key's session on a connection. Not included are its progress ([`Networker::status`](crate::Networker::status)), new feeds
-    /// ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)), the feeds that the peer named, and who the peer is. At most half of the
+    /// ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)), the feeds that the peer named, and who the peer is. What it said in the
+    /// multifeed handshake, [`SyncEvent::Ready`], follows [`Ready`](Self::Ready). At most half of the
     /// [`events`](crate::NetworkerLimits::events) that may wait are of this kind.
     Sync {
         /// The connection.

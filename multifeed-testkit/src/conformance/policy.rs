@@ -1,8 +1,11 @@
 //! What a multifeed takes of what its remotes offer.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use multifeed_driver::{FeedKey, Json, ManifestFields, Options, PeerLimits, Policy, Remote, Replicate, SyncEvent};
+use multifeed_driver::{
+    Feed, FeedKey, Json, ManifestFields, Options, PeerLimits, Policy, Remote, Replicate, SyncEvent,
+};
 
 use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory, memory_with};
 
@@ -68,6 +71,98 @@ pub async fn a_policy_says_what_is_told_and_taken<A: Adapter>() {
     let (left, right) = ends(left, right).await;
     assert_eq!((left.unwrap().moved.blocks_sent, right.unwrap().moved.blocks_received), (5, 5));
     assert_same(&private, &b).await;
+}
+
+/// What the application changes while sessions run: feeds that are not offered, feeds that are not wanted, and how many a remote may bring.
+#[derive(Debug, Clone)]
+struct Changing(Arc<Mutex<Rules>>);
+
+#[derive(Debug, Default)]
+struct Rules {
+    hidden: Vec<FeedKey>,
+    unwanted: Vec<FeedKey>,
+    limits: PeerLimits,
+}
+
+impl Changing {
+    fn set(&self, hidden: &[&Feed], unwanted: &[&Feed], feeds: usize) {
+        let keys = |feeds: &[&Feed]| feeds.iter().map(|feed| feed.key()).collect();
+        let limits = PeerLimits { feeds, ..PeerLimits::default() };
+        *self.0.lock().unwrap() = Rules { hidden: keys(hidden), unwanted: keys(unwanted), limits };
+    }
+}
+
+impl Policy for Changing {
+    fn offers(&self, key: &FeedKey, _: Option<&str>, _: &Remote) -> bool {
+        !self.0.lock().unwrap().hidden.contains(key)
+    }
+
+    fn wants(&self, key: &FeedKey, _: &Remote) -> bool {
+        !self.0.lock().unwrap().unwanted.contains(key)
+    }
+
+    fn limits(&self, _: &Remote) -> Option<PeerLimits> {
+        Some(self.0.lock().unwrap().limits)
+    }
+}
+
+/// A policy that changes: what is offered and wanted now is, what is refused now closes, and may come back; a limit that has grown lets more come.
+pub async fn a_policy_that_changes_acts_on_running_sessions<A: Adapter>() {
+    let rules = Changing(Arc::default());
+    let (a, b) = (memory_with(Options::default().with_policy(rules.clone())).await, memory().await);
+    let (one, two) = (filled(&a, "one", 1, 3, 100).await, filled(&a, "two", 2, 3, 100).await);
+    let (theirs, other) = (filled(&b, "theirs", 3, 3, 100).await, filled(&b, "other", 4, 3, 100).await);
+    rules.set(&[&two], &[&other], 100);
+    let (mut left, right) = connect::<A>(&a, &b, &Replicate::live());
+    held(&b, one.key(), 3).await;
+    held(&a, theirs.key(), 3).await;
+    assert!(b.feed(two.key()).is_none() && a.feed(other.key()).is_none());
+    left.in_sync().await.unwrap();
+
+    rules.set(&[], &[], 100);
+    a.policy_changed().await.unwrap();
+    let copies = [held(&b, two.key(), 3).await, held(&a, other.key(), 3).await];
+    assert_eq!(copies.map(|feed| feed.downloaded()), [3, 3]);
+
+    // One feed leaves; the others go on.
+    rules.set(&[&one, &theirs], &[&one, &theirs], 100);
+    a.policy_changed().await.unwrap();
+    for feed in [&one, &theirs, &two, &other] {
+        feed.append("one more").await.unwrap();
+    }
+    held(&b, two.key(), 4).await;
+    held(&a, other.key(), 4).await;
+    assert_eq!([(&b, &one), (&a, &theirs)].map(|(multi, feed)| multi.feed(feed.key()).unwrap().len()), [3, 3]);
+    // Fetched, and not offered any more.
+    rules.set(&[&one, &theirs], &[&one], 100);
+    a.policy_changed().await.unwrap();
+    held(&a, theirs.key(), 4).await;
+    rules.set(&[], &[], 1);
+    a.policy_changed().await.unwrap();
+    held(&b, one.key(), 4).await;
+
+    // It brought two: no third one comes before it may.
+    let third = filled(&b, "third", 5, 3, 100).await;
+    let reached = |event: &SyncEvent| matches!(event, SyncEvent::LimitReached(_));
+    while !reached(&left.next().await.expect("it goes on")) {}
+    fill(&one, 6, 1, 100).await;
+    held(&b, one.key(), 5).await;
+    assert!(a.feed(third.key()).is_none());
+    rules.set(&[], &[], 3);
+    a.policy_changed().await.unwrap();
+    held(&a, third.key(), 3).await;
+    left.close();
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    for feed in [&one, &two] {
+        assert_same(feed, &b).await;
+    }
+    for feed in [&theirs, &other, &third] {
+        assert_same(feed, &a).await;
+    }
+    a.close().await.unwrap();
+    assert_eq!(a.policy_changed().await.unwrap_err().code(), "ERR_CLOSED");
 }
 
 /// A remote brings as many feeds and bytes as it may, and is served all the same; a session may have options to fetch, or to serve, nothing.

@@ -11,7 +11,10 @@ use multifeed_driver::{
     generate_key_pair,
 };
 
-use super::{Adapter, assert_same, connect, ends, fill, filled, held, is_closed, leave, memory, memory_with, sync};
+use super::{
+    Adapter, assert_same, connect, connect_with, ends, fill, filled, hang_up, held, is_closed, leave, memory,
+    memory_with, sync,
+};
 use crate::blocks::block;
 
 /// A multifeed that fetches only what it is asked for.
@@ -305,6 +308,42 @@ pub async fn clearing_and_auditing<A: Adapter>() {
     sync::<A>(&a, &b).await;
     assert_same(&feed, &b).await;
     assert_eq!(copy.audit().await.unwrap().invalid, 0);
+    b.close().await.unwrap();
+}
+
+/// What a store gives up of a feed while a session runs, the session fetches again, if the remote has it and all is fetched.
+pub async fn what_is_given_up_is_fetched_again<A: Adapter>() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = memory().await;
+    let b = Multifeed::open(folder.path(), Options::default()).await.unwrap();
+    let feed = filled(&a, "a", 1, 100, 100).await;
+    for alike in [false, true] {
+        // Of a feed that both hold alike no channel is open.
+        let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+        let copy = held(&b, feed.key(), 100).await;
+        right.in_sync().await.unwrap();
+        assert_eq!(copy.clear(10..30).await.unwrap(), 20, "{alike}");
+        held(&b, feed.key(), 100).await;
+        assert_same(&feed, &b).await;
+        let data = folder.path().join("0/data");
+        let mut bytes = std::fs::read(&data).unwrap();
+        bytes[4_250] ^= 1;
+        bytes[4_350] ^= 1;
+        std::fs::write(&data, bytes).unwrap();
+        let audit = copy.audit().await.unwrap();
+        assert_eq!(audit.dropped.into_iter().flatten().collect::<Vec<_>>(), [42, 43], "{alike}");
+        held(&b, feed.key(), 100).await;
+        assert_same(&feed, &b).await;
+        hang_up(left, right).await;
+    }
+    // One that fetches only what is asked for leaves it.
+    let (left, right) = connect_with::<A>(&a, Replicate::live(), &b, Replicate::live().with_sparse(true));
+    let copy = held(&b, feed.key(), 100).await;
+    copy.clear(10..30).await.unwrap();
+    feed.append("more").await.unwrap();
+    copy.fetch(100).await.unwrap();
+    assert_eq!(copy.downloaded(), 81);
+    leave(left, right).await;
     b.close().await.unwrap();
 }
 

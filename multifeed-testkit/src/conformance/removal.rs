@@ -141,9 +141,31 @@ pub async fn banned_feeds_are_not_synced<A: Adapter>() {
     }
     held(&a, secret.key(), 5).await;
     held(&b, good.key(), 6).await;
+    held(&b, junk.key(), 5).await;
+    left.in_sync().await.unwrap();
+    // One that was here and is removed, so that nothing of it is left to offer.
+    for feed in [&junk, &late] {
+        b.ban(feed.key()).await.unwrap();
+        b.feed(feed.key()).unwrap().remove().await.unwrap();
+        b.unban(feed.key()).await.unwrap();
+        held(&b, feed.key(), feed.len()).await;
+    }
     hang_up(left, right).await;
-    sync::<A>(&a, &b).await;
     assert_same(&junk, &b).await;
+    // What was removed comes again if that is asked for, and what is unbanned that was alike on both sides, of which no channel was open.
+    fill(&good, 2, 1, 100).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    held(&b, good.key(), 7).await.remove().await.unwrap();
+    b.policy_changed().await.unwrap();
+    held(&b, good.key(), 7).await;
+    b.ban(junk.key()).await.unwrap();
+    b.unban(junk.key()).await.unwrap();
+    fill(&junk, 1, 1, 100).await;
+    held(&b, junk.key(), 6).await;
+    hang_up(left, right).await;
+    for feed in [&good, &junk] {
+        assert_same(feed, &b).await;
+    }
 }
 
 /// A writer goes only by `remove_writer`, and its key pair is not taken up again.

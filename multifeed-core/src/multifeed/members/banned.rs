@@ -160,8 +160,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Lifts the ban of a feed. What is here of it is offered to the sessions that are there; what they offered of it before is asked for by later
-    /// ones. False if it was not banned.
+    /// Lifts the ban of a feed. What is here of it is offered to the sessions that are there, and what their remotes offered of it before is requested.
+    /// JS opens a feed's channel once on a stream: if it was open before the ban, the feed comes back with the next session. False if it was not banned.
     ///
     /// # Errors
     ///
@@ -176,9 +176,12 @@ impl<S: Storage> Multifeed<S> {
             self.members.banned.0.insert(key);
             return Err(error);
         }
-        if let Some(id) = self.members.catalog.find(&key) {
-            self.sessions.values_mut().for_each(|session| _ = session.known.remove(u64::from(id.0)));
-            self.uncommitted.unannounced.push(id);
+        match self.members.catalog.find(&key) {
+            Some(id) => {
+                self.sessions.values_mut().for_each(|session| _ = session.known.remove(u64::from(id.0)));
+                self.uncommitted.unannounced.push(id);
+            }
+            None => self.request_unbanned(key),
         }
         listed.into_iter().for_each(|set| self.open_again(set, &key));
         Ok(true)

@@ -289,6 +289,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Closes a feed's channel on the sessions of a set, or on all, and says no more of it there.
     pub(in crate::multifeed) fn leave_sessions_of(&mut self, set: Option<SetId>, id: FeedId) {
+        self.note_leaving(set, id);
         for peer in self.slot(id).subscribers.clone() {
             if set.is_none() || self.set_of(peer) == set {
                 self.renounce(peer, id);
@@ -329,7 +330,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Closes a feed's channel, as the feed is not wanted any more.
-    fn renounce(&mut self, peer: SessionId, id: FeedId) {
+    pub(in crate::multifeed) fn renounce(&mut self, peer: SessionId, id: FeedId) {
         if let Some(session) = self.sessions.get_mut(&peer)
             && let Some(token) = session.token(id)
         {

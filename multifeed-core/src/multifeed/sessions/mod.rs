@@ -7,6 +7,7 @@ mod leaving;
 pub(super) mod lists;
 pub(super) mod offered;
 pub(super) mod permissions;
+mod policy_changed;
 pub(super) mod progress;
 pub(super) mod ready;
 pub(super) mod relays;

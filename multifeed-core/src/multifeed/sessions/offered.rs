@@ -28,12 +28,19 @@ impl<S: Storage> Multifeed<S> {
         log!(DEBUG, "session", "the remote offers feeds", feeds = ?keys.len());
         self.give_up_reconciling(id);
         self.choose(id, &mut keys, fields);
+        self.request_offered(id, keys);
+    }
+
+    /// Requests feeds of the remote's that may be taken: those that are here, and as many others as there may be.
+    pub(in crate::multifeed) fn request_offered(&mut self, id: SessionId, mut keys: Vec<FeedKey>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (catalog, limit) = (&self.members.catalog, self.limits.feeds_offered);
         let mut refused = 0;
         keys.retain(|key| {
+            session.refused.remove(key);
             if let Some(feed) = catalog.find(key) {
                 session.known.insert(u64::from(feed.0));
+                session.offered_there.insert(u64::from(feed.0));
                 session.not_taken.asked(feed);
                 return true;
             }
@@ -269,6 +276,7 @@ impl<S: Storage> Multifeed<S> {
         let name = set.and_then(|set| self.name_in(set, id)).map_or(name, str::to_owned);
         if let Some(session) = self.sessions.get_mut(&by) {
             session.offers.ask_no_more(id);
+            session.offered_there.insert(u64::from(id.0));
             session.events.push_back(PeerEvent::Feed { key, name });
         }
         self.count_feed(by);
@@ -284,6 +292,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(session) = self.sessions.get_mut(&peer) else { continue };
             session.offers.ask_no_more(id);
             session.known.insert(u64::from(id.0));
+            session.offered_there.insert(u64::from(id.0));
             // It is served now, and fetched even from those that may bring no new one.
             if by != Some(peer) && session.is_full() {
                 self.with_peer(peer, id, |peer, work| {
@@ -303,6 +312,7 @@ impl<S: Storage> Multifeed<S> {
         for peer in self.sessions.iter().filter_map(waits).collect::<Vec<_>>() {
             let Some(session) = self.sessions.get_mut(&peer) else { continue };
             session.known.insert(u64::from(id.0));
+            session.offered_there.insert(u64::from(id.0));
             // One that waits has its turn.
             if session.offers.is_quiet(&key) {
                 self.replicate_feed(peer, id);

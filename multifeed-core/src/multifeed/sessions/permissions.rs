@@ -99,12 +99,15 @@ impl<S: Storage> Multifeed<S> {
         }
         let chosen = keys.len();
         let mut bounded = May::NOTHING;
+        let mut refused = Vec::new();
         keys.retain(|key| {
             let feed = self.members.catalog.find(key);
             let may = self.may(id, key, feed);
             bounded.bounded |= may.bounded && feed.is_none();
+            refused.extend(may.refuses_to_take().then_some(*key));
             !may.refuses_to_take()
         });
+        refused.into_iter().for_each(|key| self.note_refused(id, key));
         self.part_if_bounded(id, bounded);
         if keys.len() < chosen {
             // One that may bring nothing at all comes here first.
@@ -169,6 +172,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Refuses a feed that both sides agreed on before: the remote hears of it, and nothing of the feed stays.
     pub(in crate::multifeed) fn refuse_feed(&mut self, id: SessionId, key: FeedKey) {
+        self.note_left_out(id, key);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.refuse(key, self.now);
         }
@@ -225,10 +229,11 @@ impl<S: Storage> Multifeed<S> {
             && session.is_live()
             && !(session.is_byte_limit_reached() || session.is_full() || store_full);
         // What is here is served all the same.
-        for key in session.offers.take_waiting(|key| !waits && self.members.catalog.find(key).is_none()) {
+        let refused = session.offers.take_waiting(|key| !waits && self.members.catalog.find(key).is_none());
+        if !refused.is_empty() {
             session.part();
-            session.refuse(key, self.now);
         }
+        refused.into_iter().for_each(|key| self.refuse_feed(id, key));
         for feed in feeds {
             if self.may_feed(id, feed).want {
                 continue;

@@ -298,9 +298,12 @@ impl FeedChannel {
         released
     }
 
-    /// Blocks were given up here.
+    /// Blocks were given up here. If what the remote has is fetched, they are too: it is asked again what it has, if it spoke of as many.
     pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
         self.download.given_up(&blocks);
+        if self.fetch.is_on() && !self.is_sparse() && blocks.start < self.download.remote_len() {
+            self.download.ask_again();
+        }
         if self.options.observed {
             self.remote_missing.cleared(&blocks);
         } else {

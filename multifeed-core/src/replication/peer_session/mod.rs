@@ -26,7 +26,7 @@ use turns::Turns;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
-use crate::limits::PeerLimits;
+use crate::limits::{Limits, PeerLimits};
 use crate::log::{Span, log};
 use crate::replication::ahead::Ahead;
 use crate::replication::matched::MatchedFeeds;
@@ -54,6 +54,8 @@ pub(crate) struct PeerSession {
     pub(crate) options: Replicate,
     /// Feeds that the remote offered or that were offered to it.
     pub(crate) known: SparseBits,
+    /// Those of them that the remote offered: it answers a request for no others.
+    pub(crate) offered_there: SparseBits,
     pub(crate) peers: BTreeMap<FeedId, Box<FeedChannel>>,
     /// Feeds that both sides hold alike, of which nothing has to be said.
     pub(crate) matched: MatchedFeeds,
@@ -87,6 +89,8 @@ pub(crate) struct PeerSession {
     pub(crate) full_reported: bool,
     /// Feeds that were left out of the list in which the remote last announced them: at the most as many as it may offer, all lists together.
     pub(crate) declined: BTreeSet<FeedKey>,
+    /// Feeds of the remote's that its policy, what it may bring, or a ban refused, or that were removed: at the most as many as it may offer.
+    pub(crate) refused: BTreeSet<FeedKey>,
     pub(crate) totals: SyncTotals,
     /// What the remote was asked for, of all feeds, and when it answered.
     pub(crate) transfer: Transfer,
@@ -165,6 +169,7 @@ impl PeerSession {
             single_feed: None,
             options,
             known: SparseBits::default(),
+            offered_there: SparseBits::default(),
             peers: BTreeMap::new(),
             matched: MatchedFeeds::default(),
             not_taken: NotTaken::default(),
@@ -183,6 +188,7 @@ impl PeerSession {
             byte_limit_reported: false,
             full_reported: false,
             declined: BTreeSet::new(),
+            refused: BTreeSet::new(),
             totals: SyncTotals::default(),
             transfer: Transfer::default(),
             events: VecDeque::new(),
@@ -271,6 +277,20 @@ impl PeerSession {
             }
             self.remote = Some(Box::new(remote));
         }
+    }
+
+    /// Asks the policy again what the remote may bring. A bound that is reached now is reported as if it had not been before.
+    pub(crate) fn ask_for_limits(&mut self, limits: &Limits) {
+        if let (Some(policy), Some(remote)) = (&self.options.policy, &self.remote) {
+            self.limits = policy.limits(remote).unwrap_or(limits.peer);
+        }
+        self.full_reported &= self.is_full();
+        self.byte_limit_reported &= self.is_byte_limit_reached();
+    }
+
+    /// Whether the remote opens a feed's channel again that was closed: one of ours does. JS folds a feed into a stream once.
+    pub(crate) fn opens_again(&self) -> bool {
+        self.reconcile_scope().is_some()
     }
 
     pub(crate) fn peer_options(&self) -> PeerOptions {

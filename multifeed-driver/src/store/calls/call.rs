@@ -75,6 +75,10 @@ pub(crate) enum Call {
     ClearConflicts {
         answer: Answer<Result<usize, Error>>,
     },
+    /// The policies of the sessions that are there answer otherwise.
+    PolicyChanged {
+        answer: Answer<()>,
+    },
     /// Lets a new writer have the name of a missing one.
     ReleaseName {
         name: String,

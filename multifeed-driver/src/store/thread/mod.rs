@@ -364,6 +364,10 @@ impl<S: Storage> Store<S> {
                 let cleared = self.multi.clear_conflicts();
                 answer.send(cleared.map_err(|error| self.failed(error)));
             }
+            Call::PolicyChanged { answer } => {
+                self.multi.policy_changed(set);
+                answer.send(());
+            }
             Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
             Call::GiveUp { key, answer } => {
                 let given_up = self.multi.give_up_missing(&key);
