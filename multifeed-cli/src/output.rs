@@ -24,6 +24,7 @@ pub(crate) use self::lines::{
 };
 pub(crate) use self::relay::Part;
 use self::relay::Relay;
+use self::standing::Line;
 pub(crate) use self::standing::{Done, FoundBy, Hole, Moved, Rates, Standing};
 pub(crate) use self::status::{ConflictLine, StatusLine, StatusPeer};
 pub(crate) use self::table::{narrow_table, table};
@@ -39,6 +40,10 @@ const DRAWN_PER_SECOND: u8 = 20;
 
 /// How long something goes on before a time that is left is said.
 const GUESSES_AFTER: Duration = Duration::from_secs(3);
+
+/// What stands before a line: a bar, or a spinner, and a space.
+const BAR_COLUMNS: usize = 31;
+const SPINNER_COLUMNS: usize = 2;
 
 /// The streams that a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
 /// JSON object is a result.
@@ -325,20 +330,24 @@ impl Output {
             self.bar.unset_length();
             self.bar.set_style(style("{spinner} {wide_msg}"));
         }
-        self.bar.set_message(standing.progress() + &self.left(standing));
+        let beside = if all > 0 { BAR_COLUMNS } else { SPINNER_COLUMNS };
+        self.bar.set_message(self.with_time_left(standing.progress(), standing, beside));
     }
 
-    /// The time that is left, once that can be said.
-    fn left(&self, standing: &Standing) -> String {
+    /// As much of a line as has room, with the time that is left, once that can be said. `beside` counts the columns that are taken.
+    fn with_time_left(&self, line: Line, standing: &Standing, beside: usize) -> String {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(left) = standing.time_left() else {
-            *since = None;
-            return String::new();
+        let line = match standing.time_left() {
+            Some(left) if since.get_or_insert_with(Instant::now).elapsed() >= GUESSES_AFTER => {
+                line.with(0, format!("{:#} left", HumanDuration(left)))
+            }
+            Some(_) => line,
+            None => {
+                *since = None;
+                line
+            }
         };
-        match since.get_or_insert_with(Instant::now).elapsed() >= GUESSES_AFTER {
-            true => format!(", {:#} left", HumanDuration(left)),
-            false => String::new(),
-        }
+        line.within(usize::from(Term::stderr().size().1).saturating_sub(beside))
     }
 
     /// Moves the bar. A `total` of 0 is one that is not known.
@@ -366,7 +375,7 @@ impl Output {
             self.bar.unset_length();
             self.bar.set_style(style("{spinner} {wide_msg}"));
         }
-        self.bar.set_message(standing.text() + &self.left(standing));
+        self.bar.set_message(self.with_time_left(standing.line(), standing, SPINNER_COLUMNS));
     }
 
     pub(crate) fn end_bar(&self) {

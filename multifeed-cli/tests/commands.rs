@@ -330,6 +330,29 @@ fn a_writer_whose_secret_key_is_lost_is_not_made_anew() -> Result<()> {
     Ok(())
 }
 
+/// A live sync that found two histories and is ended by the user says so.
+#[test]
+fn two_histories_are_told_at_the_end_of_a_live_sync() -> Result<()> {
+    let (first, second) = (Store::new()?, Store::new()?);
+    first.append("w", &blocks(3, 3, 1))?;
+    copy_folder(&first, &second)?;
+    first.append("w", &blocks(2, 3, 2))?;
+    second.append("w", &blocks(4, 3, 3))?;
+    let reader = Store::new()?;
+    let (server, address) = first.serve(&["--once"])?;
+    reader.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    let (server, address) = second.serve(&["--live"])?;
+    for how in [&["--live"][..], &["--live", "--retry"]] {
+        let mut live = reader.sync(address, how)?;
+        live.wait_for("a conflict", |event| event["event"] == "conflict" || event["event"] == "root-conflict")?;
+        live.signal("INT")?;
+        let events = live.ended(3)?;
+        assert_eq!(failure_of(events.last().expect("an error"))?.0, "ERR_CONFLICT", "{how:?}");
+    }
+    server.kill()
+}
+
 #[test]
 fn two_histories_of_a_writer_are_told() -> Result<()> {
     let (first, second, reader) = (Store::new()?, Store::new()?, Store::new()?);

@@ -652,3 +652,19 @@ fn every_event_of_a_server_names_the_peer_that_it_is_about() -> Result<()> {
     ensure!(ids.len() == 2);
     Ok(())
 }
+
+/// `--timeout` is for the handshake too: one that waits for less ends while another one still waits.
+#[test]
+fn a_handshake_that_is_not_answered_is_bounded() -> Result<()> {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = silent.local_addr()?;
+    let (patient, other) = (Store::new()?, Store::new()?);
+    let waiting = patient.sync(address, &[])?;
+    let first = silent.accept()?;
+    let error = other.sync(address, &["--timeout", "1"])?.failed()?;
+    assert_eq!(failure_of(&error)?.0, "ERR_TIMEOUT");
+    waiting.signal("INT")?;
+    waiting.ended(130)?;
+    drop(first);
+    Ok(())
+}

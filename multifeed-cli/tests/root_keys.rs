@@ -103,6 +103,38 @@ fn a_store_of_an_earlier_build_or_of_js_remembers_its_first_root_key() -> Result
     Ok(())
 }
 
+/// A root key that was mistyped is none of the store's: it is remembered once a peer has it.
+#[test]
+fn a_root_key_is_remembered_once_a_peer_proved_it() -> Result<()> {
+    let (right, wrong) = ("58".repeat(32), "59".repeat(32));
+    let (store, other) = (Store::new()?, Store::new()?);
+    other.run(&["--key", &right, "append", "w", "one"])?.ok()?;
+    let (server, address) = other.serve(&["--key", &right])?;
+    let roots = store.path().join("multifeed.roots");
+    let error = store.sync(address, &["--key", &wrong])?.failed()?;
+    ensure!(error["code"] == "ERR_ROOT_KEY_MISMATCH" && !roots.exists(), "{error}");
+    let at = address.to_string();
+    let mut retrying = store.sync(address, &["--key", &wrong, "--retry"])?;
+    let end = retrying.event("peer-disconnected")?;
+    ensure!(end["message"].as_str().is_some_and(|said| said.contains("given another --key")), "{end}");
+    retrying.event("redial")?;
+    retrying.signal("INT")?;
+    retrying.ended(130)?;
+    let swarm = ["--json", "swarm", "--no-lan", "--peer", &at, "--key", &wrong];
+    let mut swarm = Running::start(&[&store.option()[..], &swarm].concat())?;
+    let error = swarm.event("peer-error")?;
+    ensure!(error["code"] == "ERR_ROOT_KEY_MISMATCH", "{error}");
+    swarm.signal("INT")?;
+    swarm.ended(130)?;
+    ensure!(!roots.exists(), "nobody had it");
+    store.sync(address, &["--key", &right])?.ended(0)?;
+    ensure!(remembered(&store)? == BTreeSet::from([discovery_key(&right)?]));
+    ensure!(refused(&store, &["sync", &at, "--key", &wrong])?["code"] == "ERR_OTHER_ROOT_KEY");
+    server.signal("INT")?;
+    server.ended(0)?;
+    Ok(())
+}
+
 #[test]
 fn a_corestore_remembers_its_root_keys_and_takes_those_that_are_given() -> Result<()> {
     let (a, b) = ("54".repeat(32), "55".repeat(32));

@@ -198,5 +198,21 @@ fn a_peer_that_is_not_live_is_named() -> Result<()> {
     let (serving, address) = store.serve(&["--once"])?;
     ensure!(said(&other.sync(address, &["--live"])?.ended(0)?), "the server is not live");
     ensure!(!said(&serving.ended(0)?), "it is not live itself");
+    // With several root keys, and with --retry.
+    let (one, two) = ("62".repeat(32), "63".repeat(32));
+    let keys = ["--corestore", "--key", &one, "--key", &two];
+    let (store, other) = (Store::new()?, Store::new()?);
+    let (mut serving, address) = store.serve(&[&["--live"][..], &keys].concat())?;
+    other.sync(address, &keys)?.ended(0)?;
+    let event = serving.event("peer-not-live")?;
+    ensure!(event["root"].is_string(), "{event}");
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    let (serving, address) = Store::new().and_then(|store| store.serve(&[]))?;
+    let mut retrying = Store::new()?.sync(address, &["--live", "--retry"])?;
+    retrying.event("peer-not-live")?;
+    retrying.signal("INT")?;
+    retrying.ended_with_one_of(&[0, 130])?;
+    serving.kill()?;
     Ok(())
 }

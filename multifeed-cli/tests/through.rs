@@ -244,3 +244,78 @@ fn a_store_whose_disk_holds_no_socket_is_served_elsewhere() -> Result<()> {
     kill(serving)?;
     Ok(())
 }
+
+/// What is cleared, repaired, or unbanned through a process that syncs live comes back on its session, which ends in sync.
+#[test]
+fn what_is_lost_through_a_live_sync_comes_back_on_it() -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let (store, other) = (Store::new()?, Store::new()?);
+    let key = other.append("notes", &["one", "two", "three"])?;
+    let (serving, address) = other.serve(&["--live"])?;
+    let mut live = store.sync(address, &["--live"])?;
+    live.in_sync()?;
+    let is_whole = || store.run(&["cat", &key]).is_ok_and(|done| done.text() == "onetwothree");
+    store.run(&["clear", &key, "0..2"])?.ok()?;
+    live.until(is_whole)?;
+    fs::OpenOptions::new().write(true).open(store.path().join("0/data"))?.write_all_at(b"X", 3)?;
+    let done = store.run(&["--json", "verify", "--repair"])?;
+    ensure!(done.objects()?[0]["blocks"] == serde_json::json!([1]), "{}", done.text());
+    live.until(is_whole)?;
+    store.run(&["remove", &key, "--ban"])?.ok()?;
+    store.run(&["unban", &key])?.ok()?;
+    live.until(is_whole)?;
+    // What comes later comes too.
+    other.append("notes", &["four"])?;
+    live.until(|| store.run(&["cat", &key]).is_ok_and(|done| done.text() == "onetwothreefour"))?;
+    live.in_sync()?;
+    live.signal("INT")?;
+    let events = live.ended(0)?;
+    let end = events.last().context("no end")?;
+    ensure!(end["event"] == "closed" && end["holes"] == serde_json::json!([]), "{end}");
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    store.checked()?;
+    Ok(())
+}
+
+/// Of several that append to a writer that is not there yet, one says that it is new.
+#[test]
+fn a_new_writer_is_said_once() -> Result<()> {
+    let store = Store::new()?;
+    let (serving, _) = store.serve(&["--live"])?;
+    let appends = (0..8).map(|_| {
+        let mut append = command(&[&store.option()[..], &["--json", "append", "new", "x"]].concat());
+        append.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    });
+    let appends = appends.collect::<Result<Vec<_>, _>>()?;
+    let mut said = 0;
+    for append in appends {
+        let done = append.wait_with_output()?;
+        ensure!(done.status.success());
+        said += String::from_utf8_lossy(&done.stderr).matches("new-writer").count();
+    }
+    assert_eq!(said, 1);
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    assert_eq!(store.checked()?[0].length, 8);
+    Ok(())
+}
+
+/// A command without the root key of a corestore says so, whether a process has it open or none.
+#[test]
+fn a_corestore_without_its_root_key_is_named() -> Result<()> {
+    let store = Store::new()?;
+    let key = "61".repeat(32);
+    store.run(&["--corestore", "--key", &key, "append", "w", "one"])?.ok()?;
+    let (code, said) = store.run(&["--json", "verify"])?.failure()?;
+    ensure!(code == "ERR_FEED_NOT_FOUND" && said.contains("--key"), "{code}: {said}");
+    let (serving, _) = store.serve(&["--live", "--key", &key])?;
+    for args in [&["feeds"][..], &["verify"], &["cat", "w"]] {
+        let done = store.run(args)?.ended(1)?;
+        ensure!(done.stderr.contains("no root key is given"), "{args:?}: {}", done.stderr);
+    }
+    ensure!(store.run(&["--key", &key, "cat", "w"])?.ok()?.text() == "one");
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    Ok(())
+}

@@ -64,6 +64,31 @@ fn a_writer_goes_on_in_another_store() -> Result<()> {
     Ok(())
 }
 
+/// Blocks that were cleared at the old place are not waited for: the writer goes on after them, and who has them keeps them.
+#[test]
+fn a_writer_whose_blocks_were_cleared_goes_on_in_another_store() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let file = path(&files, "notes.key");
+    let (old, new, reader) = (Store::new()?, Store::new()?, Store::new()?);
+    let key = old.append("notes", &["one", "two", "three"])?;
+    sync(&old, &reader)?;
+    old.run(&["clear", "--writer", "notes", "0..2"])?.ok()?;
+    old.run(&["key", "export", "notes", &file])?.ok()?;
+    sync(&old, &new)?;
+    new.run(&["key", "import", &file])?.ok()?;
+    let appended = new.run(&["--json", "append", "notes", "four"])?.one_object(0)?;
+    ensure!(appended["key"] == key.as_str() && appended["start"] == 3, "{appended}");
+    // They count as cleared there: a writer takes back none of its own, which whoever offers them hears of.
+    let (server, address) = new.serve(&["--once"])?;
+    let client = reader.sync(address, &[])?;
+    client.ended_with_one_of(&[0, 3])?;
+    server.ended_with_one_of(&[0, 3])?;
+    ensure!(reader.run(&["cat", &key])?.ok()?.text() == "onetwothreefour");
+    reader.checked()?;
+    new.audited()?;
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_exported_or_imported_is_refused_and_changes_nothing() -> Result<()> {
     let files = tempfile::tempdir()?;

@@ -137,7 +137,7 @@ pub(crate) struct Sync {
     #[arg(long, conflicts_with_all = ["address", "retry"])]
     pub(crate) stdio: bool,
 
-    /// How long to wait for the connection; the handshake has 20 seconds of its own
+    /// How long to wait for the connection, and then for the handshake, which has 20 seconds at the most
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: u64,
 

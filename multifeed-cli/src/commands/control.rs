@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_tokio::{FeedKey, Options};
+use multifeed_tokio::{DEFAULT_ROOT_KEY, FeedKey, Options};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncWriteExt};
 use tokio::time::timeout;
@@ -103,6 +103,11 @@ impl Place {
     pub(super) fn new(root_key: &FeedKey, global: &Global) -> Self {
         let namespace = global.corestore.namespace().default_name().to_owned();
         Self { root: root_key.discovery_key().to_string(), namespace }
+    }
+
+    /// Whether no root key was given.
+    fn is_of_no_key(&self) -> bool {
+        self.root == DEFAULT_ROOT_KEY.discovery_key().to_string()
     }
 }
 

@@ -32,9 +32,7 @@ pub(super) async fn run(args: &Sync, global: &Global, options: Options, output: 
         Ok(theirs) => theirs,
         Err(error) => return close(&ours, Err(error), &output).await,
     };
-    for (multi, global) in [(&ours, global), (&theirs, &there)] {
-        root_keys::remember(std::slice::from_ref(multi), global, &output);
-    }
+    root_keys::remember_shared([(&ours, global), (&theirs, &there)], &output);
     let whereabouts = [Whereabouts::of(global), Whereabouts::of(&there)];
     output.start_bar(Unit::Blocks);
     let (near, far) = duplex(PIPE_BYTES);

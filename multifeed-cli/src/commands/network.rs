@@ -7,7 +7,7 @@ use std::time::Duration;
 use multifeed_swarm::tcp::Tuned;
 use multifeed_tokio::{
     ConnectionId, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError, NetworkerEvent,
-    NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError,
+    NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SessionError, SyncError,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -18,9 +18,11 @@ use super::connecting;
 use super::control::{Control, Place};
 use super::door::listen;
 use super::opening::{bounded, close, open_all};
-use super::outcome::{Apart, Outcome};
+use super::outcome::{Apart, Outcome, two_histories};
 use super::peer::{self, PROGRESS_EVERY, Peer};
 use super::reading::open_all_to_serve;
+use super::root_keys::{self, Unproven};
+use super::sync::bound_handshake;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
@@ -33,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a root key waits for a peer that may not have it, as in JS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// Peers of which it is said that their root key is another one.
+const MOST_MISMATCHED: usize = 1024;
 
 /// Digits of a key that stand for it in lines for people.
 pub(super) const DIGITS: usize = 8;
@@ -47,6 +52,9 @@ pub(super) async fn serve(
     let options = bounded(options, &args.bounds);
     let mut stop = Stop::listen()?;
     let (multis, only_reads) = open_all_to_serve(global, options, keys, &output).await?;
+    if !only_reads {
+        root_keys::remember(&multis, global, &output);
+    }
     let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global), &output) };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
@@ -82,7 +90,9 @@ pub(super) async fn sync(
         let mut network = network_options();
         // Nothing is said on it any more once each root key was waited for.
         network.limits.unshared_time = HANDSHAKE_TIME;
+        bound_handshake(&mut network.session.handshake_timeout, &args);
         let mut roots = Roots::join(&multis, &replicate, network, &output)?;
+        roots.unproven = Some(Unproven::of(&multis, global));
         let result = peer::show(&multis, &output, roots.dial(&args, &mut stop)).await;
         let ended = roots.end().await;
         result.and(ended)
@@ -156,6 +166,10 @@ pub(super) struct Roots<'a> {
     came_to_nothing: Option<String>,
     /// The address that is dialled, if there is only one.
     dialled: Option<String>,
+    /// Root keys that the store remembers once a peer has them.
+    pub(super) unproven: Option<Unproven>,
+    /// Peers of which it was said that they have another root key.
+    mismatched: BTreeSet<PeerKey>,
     pub(super) output: &'a Output,
 }
 
@@ -166,12 +180,14 @@ struct Connected {
     peer: Option<PeerKey>,
     /// What its sessions report, by root key.
     syncs: BTreeMap<FeedKey, Peer>,
+    /// It has another root key, and none of these.
+    mismatch: Option<CliError>,
     ended: Ended,
 }
 
 impl Connected {
     fn new(from: Option<SocketAddr>) -> Self {
-        Self { from, peer: None, syncs: BTreeMap::new(), ended: Ended::default() }
+        Self { from, peer: None, syncs: BTreeMap::new(), mismatch: None, ended: Ended::default() }
     }
 
     /// For programs. One that did not come was dialled there.
@@ -228,6 +244,8 @@ impl<'a> Roots<'a> {
             lines: LineLimit::default(),
             came_to_nothing: None,
             dialled: None,
+            unproven: None,
+            mismatched: BTreeSet::new(),
             output,
         }
     }
@@ -317,7 +335,9 @@ impl<'a> Roots<'a> {
                 signal = stop.wait() => {
                     let message = "interrupted before it was done";
                     let error = CliError::new(code::INTERRUPTED, message).with_exit(signal.exit());
+                    let mut syncs = self.peers.values().flat_map(|peer| peer.syncs.values());
                     return match args.live {
+                        true if syncs.any(|sync| sync.apart.is_conflict()) => Err(two_histories()),
                         true if self.is_in_sync() => Ok(()),
                         true => Err(peer::not_in_sync(signal)),
                         false => Err(error),
@@ -383,6 +403,9 @@ impl<'a> Roots<'a> {
                 // Nothing is said of a stranger.
                 let is_first = connected.ended.shared.is_empty();
                 connected.ended.shared.insert(root);
+                if let Some(unproven) = &mut self.unproven {
+                    unproven.prove(&root, self.output);
+                }
                 let who_syncs = format!("{}root {}: ", who(connected), short(&root));
                 let apart = Apart::of_damage(self.damaged.contains(&root));
                 let sync = Peer { who: who_syncs, apart, live: self.live, ..Peer::default() };
@@ -395,6 +418,21 @@ impl<'a> Roots<'a> {
                     let output = self.output.about_root(&peer, named_root(&root));
                     output.print(|| format!("{who}syncs root {}", short(&root)), &Event::RootReady)?;
                 }
+            }
+            NetworkerEvent::RootKeyMismatch { connection, peer, theirs, .. } => {
+                let error = SessionError::RootKeyMismatch { us: self.keys[0].discovery_key(), them: theirs };
+                let error = CliError::from(SyncError::Session(error));
+                // It comes back, and has the same one.
+                let is_new = self.mismatched.len() < MOST_MISMATCHED && self.mismatched.insert(peer);
+                let may_say = is_new && self.may_say(connection, now);
+                // Of one that was dialled the end of its connection says it, unless nothing is said of strangers then.
+                let says_at_end = self.says_of_strangers;
+                let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
+                if may_say && !(says_at_end && connected.from.is_none()) {
+                    let who = who(connected);
+                    self.output.fail_of(&connected.name(self.dialled.as_ref()), &error.clone().of_peer(&who));
+                }
+                connected.mismatch = Some(error);
             }
             NetworkerEvent::Sync { connection, root, event } => {
                 let may_say = self.may_say(connection, now);
@@ -444,6 +482,7 @@ impl<'a> Roots<'a> {
                 let Some(mut connected) = self.peers.remove(&connection) else { return Ok(None) };
                 let is_stranger = connected.ended.shared.is_empty();
                 let error = error.map(|error| CliError::from(SyncError::Session(error)));
+                let error = error.or(connected.mismatch.take());
                 let mut message = error.as_ref().map(|error| error.message().to_owned());
                 // Who was dialled is no stranger, and what is tried again failed for some reason.
                 let is_dialled = connected.from.is_none() && self.says_of_strangers;

@@ -8,7 +8,7 @@ use multifeed_tokio::{
     Rearranged, StoreError, Unsupported, is_object_property,
 };
 
-use super::{holder, listener, root_keys};
+use super::{holder, listener};
 use crate::args::{Bounds, Global};
 use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{Output, count, one_line};
@@ -31,12 +31,9 @@ pub(super) async fn open_all(
     output: &Output,
 ) -> Result<Vec<Multifeed>, CliError> {
     if let [_] = keys {
-        let multi = open(global, options, output).await?;
-        root_keys::remember(std::slice::from_ref(&multi), global, output);
-        return Ok(vec![multi]);
+        return Ok(vec![open(global, options, output).await?]);
     }
     let multis = open_several(global, options, keys).await?;
-    root_keys::remember(&multis, global, output);
     warn_of_store(&multis, global, output).await?;
     Ok(multis)
 }

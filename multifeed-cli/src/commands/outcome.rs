@@ -22,6 +22,11 @@ impl Apart {
         Self { any, ..Self::default() }
     }
 
+    /// Whether the peer has another history of a feed.
+    pub(super) fn is_conflict(self) -> bool {
+        self.conflict
+    }
+
     /// Takes note of what a sync reports.
     pub(super) fn note(&mut self, event: &SyncEvent) {
         self.any |= matches!(
@@ -90,6 +95,11 @@ impl Outcome {
         self.alike && self.totals.not_taken == 0 && self.totals.unfetched == 0 && self.kind != Kind::Forked
     }
 
+    /// Whether the peer has another history of a feed.
+    pub(super) fn is_forked(&self) -> bool {
+        self.kind == Kind::Forked
+    }
+
     /// Its numbers, for programs.
     pub(super) fn done(&self) -> Done {
         let SyncTotals { in_step, not_taken, unwanted, unfetched, .. } = self.totals;
@@ -155,11 +165,7 @@ impl Outcome {
                 let message = "the sync is done, and the two stores do not hold the same: what keeps them apart was reported before";
                 Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
             }
-            Kind::Forked => {
-                let message = "the two stores have two histories of a feed, both signed by its writer, which no sync brings together: all else is done \
-                               (`multifeed conflicts` lists them; `remove FEED --ban` gives one up)";
-                Err(CliError::new(code::CONFLICT, message).with_exit(EXIT_NOT_IN_SYNC))
-            }
+            Kind::Forked => Err(two_histories()),
             Kind::EndedEarly if self.early > 0 => {
                 let blocks = count(self.early, "block");
                 let message = format!("the session ended before {blocks} came that the peer has; sync again");
@@ -172,6 +178,13 @@ impl Outcome {
             }
         }
     }
+}
+
+/// What a sync fails with whose peer has another history of a feed.
+pub(super) fn two_histories() -> CliError {
+    let message = "the two stores have two histories of a feed, both signed by its writer, which no sync brings together: all else is done \
+                   (`multifeed conflicts` lists them; `remove FEED --ban` gives one up)";
+    CliError::new(code::CONFLICT, message).with_exit(EXIT_NOT_IN_SYNC)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use multifeed_tokio::proto::Phase;
-use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent};
+use multifeed_tokio::{Multifeed, RemoteHandshake, Replication, SessionError, SyncError, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
 use super::outcome::{Apart, Outcome};
+use super::root_keys::Unproven;
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, PeerName, Standing, count};
 use crate::problems::Found;
@@ -40,6 +41,8 @@ pub(super) struct Peer {
     pub(super) takes_nothing: bool,
     /// This side stays in sync with it.
     pub(super) live: bool,
+    /// The root key, until the peer proves to have it, if that is what the store remembers it for.
+    pub(super) unproven: Option<Unproven>,
 }
 
 impl Peer {
@@ -118,6 +121,11 @@ pub(super) async fn follow(
                     if let SyncEvent::Connected { remote_public_key, .. } = &event {
                         peer.name.id = Some(hex::encode(remote_public_key));
                     }
+                    if matches!(event, SyncEvent::Ready(_))
+                        && let Some(unproven) = peer.unproven.take()
+                    {
+                        unproven.prove_all(output);
+                    }
                     print(&event, peer, &output.about(&peer.name))?;
                 }
                 Ok(None) => {}
@@ -189,6 +197,8 @@ pub(super) async fn follow(
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
+        // Another sync changes nothing of that.
+        Some(_) if peer.guest.is_none() && outcome.is_forked() => outcome.result(),
         Some(signal) if peer.guest.is_none() && !outcome.is_in_sync() => Err(not_in_sync(signal)),
         // A peer that comes to a server takes what it likes, and goes when it likes, except the one peer of `--once`.
         None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(),
@@ -258,10 +268,15 @@ fn limit(error: &SessionError) -> String {
     }
 }
 
+/// Whether the peer leaves a session that is live here. JS says whether it is live only if it was told.
+fn leaves(peer: &Peer, remote: &RemoteHandshake) -> bool {
+    peer.live && remote.live != Some(true)
+}
+
 pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliError> {
     // How many feeds a peer brings is bounded, so all of them are said; each other line counts.
     let counts = match event {
-        SyncEvent::Ready(remote) => peer.live && remote.live == Some(false),
+        SyncEvent::Ready(remote) => leaves(peer, remote),
         SyncEvent::Proven => false,
         SyncEvent::Feed { .. } => !peer.is_proven(),
         _ => true,
@@ -278,7 +293,7 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
     let who = &peer.who;
     match event {
         SyncEvent::Connected { .. } => output.print(|| format!("{who}connected"), &Event::Connected),
-        SyncEvent::Ready(remote) if peer.live && remote.live == Some(false) => {
+        SyncEvent::Ready(remote) if leaves(peer, remote) => {
             let people = || format!("{who}the peer is not live: it leaves once both hold the same");
             output.print(people, &Event::PeerNotLive)
         }

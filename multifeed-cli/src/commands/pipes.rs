@@ -8,7 +8,7 @@ use super::opening::{close, open, root_key};
 use super::outcome::Apart;
 use super::peer::{self, Peer};
 use super::reading::open_to_serve;
-use super::root_keys;
+use super::root_keys::Unproven;
 use super::whereabouts::Whereabouts;
 use crate::args::Global;
 use crate::error::CliError;
@@ -28,12 +28,9 @@ pub(super) async fn run(
     let place = Place::new(&root_key(&options), global);
     let (multi, only_reads) = match role {
         Role::Responder => open_to_serve(global, options, &output).await?,
-        Role::Initiator => {
-            let multi = open(global, options, &output).await?;
-            root_keys::remember(std::slice::from_ref(&multi), global, &output);
-            (multi, false)
-        }
+        Role::Initiator => (open(global, options, &output).await?, false),
     };
+    let unproven = (!only_reads).then(|| Unproven::of(std::slice::from_ref(&multi), global));
     let listens = live && !only_reads;
     let control = if listens { Control::listen(&global.store, vec![(place, multi.clone())], &output) } else { None };
     let whereabouts = Whereabouts::of(global);
@@ -44,7 +41,7 @@ pub(super) async fn run(
     let sync = multi.replicate(stream, role, replicate);
     let name = PeerName { id: None, address: Some("stdio".to_owned()) };
     let apart = Apart::of_damage(!multi.problems().is_empty());
-    let mut peer = Peer { apart, name, live, takes_nothing: only_reads, ..Peer::default() };
+    let mut peer = Peer { apart, name, live, takes_nothing: only_reads, unproven, ..Peer::default() };
     let followed = peer::follow(sync, live, &mut peer, &mut stop, &output);
     let result = if live { peer::show(std::slice::from_ref(&multi), &output, followed).await } else { followed.await };
     output.end_bar();

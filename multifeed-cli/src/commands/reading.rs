@@ -12,7 +12,6 @@ use super::opening::{
     Repaired, cannot_open, check_unserved, in_corestore, open_either, problems, repairs, root_key, warn, warn_lasting,
     warn_of_store, warn_unsupported,
 };
-use super::root_keys;
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{Output, count};
@@ -208,9 +207,6 @@ pub(super) async fn open_to_serve(
         }
         opened => (opened.map_err(|error| cannot_open(error, global))?, false),
     };
-    if !only_reads {
-        root_keys::remember(std::slice::from_ref(&multi), global, output);
-    }
     warn(&multi, global, if only_reads { Repaired::InMemory } else { Repaired::OnDisk }, output).await?;
     Ok((multi, only_reads))
 }
@@ -238,9 +234,6 @@ pub(super) async fn open_all_to_serve(
         opened => (opened.map_err(|error| cannot_open(error, global))?, false),
     };
     let multis = in_corestore(&store, global, keys).await?;
-    if !only_reads {
-        root_keys::remember(&multis, global, output);
-    }
     warn_of_store(&multis, global, output).await?;
     Ok((multis, only_reads))
 }

@@ -65,10 +65,53 @@ pub(super) fn check_store(global: &Global, keys: &[FeedKey]) -> Result<(), CliEr
 /// Notes the root keys that an open store, which this process has locked, is used with.
 /// If that fails, as on a full disk, it is a warning.
 pub(super) fn remember(multis: &[Multifeed], global: &Global, output: &Output) {
+    note(&SideFile::of(global, FILE), used(multis), output);
+}
+
+/// Root keys that are noted once a peer proves to have them: one that was mistyped is none of the store's.
+pub(super) struct Unproven {
+    file: SideFile,
+    keys: BTreeSet<String>,
+}
+
+impl Unproven {
+    /// Those that an open store is used with.
+    pub(super) fn of(multis: &[Multifeed], global: &Global) -> Self {
+        Self { file: SideFile::of(global, FILE), keys: used(multis) }
+    }
+
+    /// The only peer has the root key.
+    pub(super) fn prove_all(self, output: &Output) {
+        note(&self.file, self.keys, output);
+    }
+
+    /// A peer has this root key.
+    pub(super) fn prove(&mut self, root: &FeedKey, output: &Output) {
+        if let Some(key) = self.keys.take(&root.discovery_key().to_string()) {
+            note(&self.file, BTreeSet::from([key]), output);
+        }
+    }
+}
+
+/// Notes the root key with which two stores of this machine are synced, if one of them was used with it before: nothing else proves it.
+pub(super) fn remember_shared(stores: [(&Multifeed, &Global); 2], output: &Output) {
+    let is_known = |(multi, global): &(&Multifeed, &Global)| {
+        let known = read(&SideFile::of(global, FILE)).unwrap_or_default();
+        used(std::slice::from_ref(*multi)).iter().any(|key| known.contains(key))
+    };
+    if stores.iter().any(is_known) {
+        stores.into_iter().for_each(|(multi, global)| remember(std::slice::from_ref(multi), global, output));
+    }
+}
+
+/// The root keys of these that are remembered, by their discovery keys.
+fn used(multis: &[Multifeed]) -> BTreeSet<String> {
     let used = multis.iter().filter(|multi| multi.is_in_corestore() || multi.root_key() != DEFAULT_ROOT_KEY);
-    let used: BTreeSet<String> = used.map(|multi| multi.root_key().discovery_key().to_string()).collect();
-    let file = SideFile::of(global, FILE);
-    let noted = read(&file).and_then(|known| {
+    used.map(|multi| multi.root_key().discovery_key().to_string()).collect()
+}
+
+fn note(file: &SideFile, used: BTreeSet<String>, output: &Output) {
+    let noted = read(file).and_then(|known| {
         if used.is_subset(&known) {
             return Ok(());
         }

@@ -15,6 +15,7 @@ use super::opening::{bounded, close, root_key, warn_unsupported};
 use super::outcome::Apart;
 use super::peer::{self, Peer};
 use super::reading::open_to_serve;
+use super::root_keys;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Serve};
 use crate::error::{CliError, code};
@@ -40,6 +41,9 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     let stop = Stop::listen()?;
     let place = Place::new(&root_key(&options), global);
     let (multi, only_reads) = open_to_serve(global, options, &output).await?;
+    if !only_reads {
+        root_keys::remember(std::slice::from_ref(&multi), global, &output);
+    }
     let control = if only_reads { None } else { Control::listen(&global.store, vec![(place, multi.clone())], &output) };
     let whereabouts = Whereabouts::of(global);
     if args.once || args.live {

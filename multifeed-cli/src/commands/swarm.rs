@@ -19,6 +19,7 @@ use super::network::{DIGITS, Ended, Roots, end, network_options, places};
 use super::opening::bounded;
 use super::peer::{self, PROGRESS_EVERY};
 use super::reading::open_all_to_serve;
+use super::root_keys::Unproven;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Swarm};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, EXIT_USAGE, code};
@@ -77,6 +78,7 @@ pub(super) async fn run(
         // From before anybody is found.
         let mut found = swarm.events();
         let mut roots = Roots::of(&multis, args.live, networker, &output).of_peers_alone();
+        roots.unproven = (!only_reads).then(|| Unproven::of(&multis, global));
         let replicate = if args.live { Replicate::live() } else { Replicate::default() };
         let replicate = if only_reads { replicate.upload_only() } else { replicate };
         let joined = multis.iter().try_for_each(|multi| swarm.join(multi, replicate.clone(), Mode::Both));

@@ -1,20 +1,24 @@
 //! `multifeed sync`: connect to a peer, and sync with it.
 
+use std::time::Duration;
+
 use multifeed_swarm::tcp::Tuned;
 use multifeed_tokio::{Multifeed, Options, Replicate, Role};
 
+use super::connecting;
 use super::control::{Control, Place};
 use super::opening::{close, open, root_key};
 use super::outcome::Apart;
 use super::peer::{self, Peer};
+use super::root_keys::Unproven;
 use super::whereabouts::Whereabouts;
-use super::{connecting, root_keys};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
 use crate::output::{Output, PeerName, Unit};
 use crate::stop::Stop;
 
-pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+pub(super) async fn run(args: Sync, global: &Global, mut options: Options, mut output: Output) -> Result<(), CliError> {
+    bound_handshake(&mut options.session.handshake_timeout, &args);
     let mut stop = Stop::listen()?;
     let place = Place::new(&root_key(&options), global);
     // No store is made for a peer that is not there.
@@ -23,7 +27,6 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
         Ok(true) | Err(_) => None,
     };
     let multi = open(global, options, &output).await?;
-    root_keys::remember(std::slice::from_ref(&multi), global, &output);
     let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())], &output) } else { None };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
@@ -33,12 +36,20 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
         None => connect(&args, &mut stop).await,
     };
     let result = match stream {
-        Ok(stream) => sync(&multi, stream, &args, &mut stop, &output).await,
+        Ok(stream) => {
+            let unproven = Unproven::of(std::slice::from_ref(&multi), global);
+            sync(&multi, stream, unproven, &args, &mut stop, &output).await
+        }
         Err(error) => Err(error),
     };
     output.end_bar();
     let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
     close(&multi, result, &output).await
+}
+
+/// Who is connected has no longer for the handshake than for the connection.
+pub(super) fn bound_handshake(timeout: &mut Option<Duration>, args: &Sync) {
+    *timeout = Some(timeout.map_or(args.time(), |timeout| timeout.min(args.time())));
 }
 
 async fn connect(args: &Sync, stop: &mut Stop) -> Result<Tuned, CliError> {
@@ -51,12 +62,19 @@ async fn connect(args: &Sync, stop: &mut Stop) -> Result<Tuned, CliError> {
     stream.map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address())))
 }
 
-async fn sync(multi: &Multifeed, stream: Tuned, args: &Sync, stop: &mut Stop, output: &Output) -> Result<(), CliError> {
+async fn sync(
+    multi: &Multifeed,
+    stream: Tuned,
+    unproven: Unproven,
+    args: &Sync,
+    stop: &mut Stop,
+    output: &Output,
+) -> Result<(), CliError> {
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     let name = PeerName { id: None, address: args.address.clone() };
     let apart = Apart::of_damage(!multi.problems().is_empty());
-    let mut peer = Peer { apart, name, live: args.live, ..Peer::default() };
+    let mut peer = Peer { apart, name, live: args.live, unproven: Some(unproven), ..Peer::default() };
     let followed = peer::follow(sync, args.live, &mut peer, stop, output);
     if args.live { peer::show(std::slice::from_ref(multi), output, followed).await } else { followed.await }
 }

@@ -135,6 +135,10 @@ async fn verify(
     output: &Output,
 ) -> Result<(), CliError> {
     let feeds = reading.multi.feeds();
+    if feeds.is_empty() && reading.problems.is_empty() && reading.multi.is_in_corestore() {
+        let message = "nothing to verify: the corestore has no feeds of this root key and namespace (--key, --key-file, --namespace)";
+        return Err(CliError::new(code::FEED, message));
+    }
     let total = feeds.iter().map(Feed::downloaded).sum();
     let (mut done, mut damaged) = (0, 0);
     let typed = reading.multi.problems();

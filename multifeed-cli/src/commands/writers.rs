@@ -1,6 +1,7 @@
 //! The writer that blocks are appended to.
 
 use multifeed_tokio::{Feed, Multifeed};
+use tokio::sync::Mutex;
 
 use crate::error::{CliError, code};
 
@@ -17,6 +18,9 @@ pub(super) async fn open_writer(multi: &Multifeed, writer: &str, new_key: bool) 
         let message = format!("the feed `{writer}` is not missing: leave --new-key out, or choose another name");
         return Err(CliError::new(code::FEED, message));
     }
+    // Of several that open it at once, one makes it.
+    static ONE: Mutex<()> = Mutex::const_new(());
+    let _one = ONE.lock().await;
     let was_here = multi.feeds().iter().any(|feed| feed.writable() && feed.name() == writer);
     let feed = multi.writer(writer).await?;
     // One whose folder came back has its blocks.

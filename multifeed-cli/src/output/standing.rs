@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use console::measure_text_width;
 use indicatif::{HumanBytes, HumanCount};
 use multifeed_tokio::{FeedHoles, SyncState, SyncTotals};
 use serde::Serialize;
@@ -196,56 +197,78 @@ impl Standing {
     }
 
     /// A line for people, such as "3 feeds, in sync" or "3 feeds, 20 blocks missing here, 5 there, receiving 7/s (1.5 KiB/s)".
-    pub(crate) fn text(&self) -> String {
-        let mut text = count(self.moved.feeds, "feed");
+    pub(crate) fn line(&self) -> Line {
+        let mut line = Line::default().with(2, count(self.moved.feeds, "feed"));
         if self.in_sync {
-            text.push_str(", in sync");
+            line = line.with(1, "in sync".into());
         }
-        match (self.moved.missing, self.missing_there) {
-            (0, 0) => {}
-            (here, 0) => _ = write!(text, ", {} missing here{}", count(here, "block"), of_bytes(self.bytes_missing)),
-            (0, there) => {
-                let bytes = of_bytes(self.bytes_missing_there);
-                let _ = write!(text, ", {} missing there{bytes}", count(there, "block"));
-            }
+        let (bytes, bytes_there) = (of_bytes(self.bytes_missing), of_bytes(self.bytes_missing_there));
+        line = match (self.moved.missing, self.missing_there) {
+            (0, 0) => line,
+            (here, 0) => line.with(1, format!("{} missing here{bytes}", count(here, "block"))),
+            (0, there) => line.with(1, format!("{} missing there{bytes_there}", count(there, "block"))),
             (here, there) => {
-                let (bytes, bytes_there) = (of_bytes(self.bytes_missing), of_bytes(self.bytes_missing_there));
-                let _ = write!(
-                    text,
-                    ", {} missing here{bytes}, {} there{bytes_there}",
-                    count(here, "block"),
-                    HumanCount(there)
-                );
+                let line = line.with(1, format!("{} missing here{bytes}", count(here, "block")));
+                line.with(1, format!("{} there{bytes_there}", HumanCount(there)))
             }
-        }
+        };
         let Rates { blocks_received, bytes_received, blocks_sent, bytes_sent } = self.per_second;
         for (blocks, bytes, doing) in
             [(blocks_received, bytes_received, "receiving"), (blocks_sent, bytes_sent, "sending")]
         {
             // What moved is not moving any more.
             if !self.in_sync && (blocks > 0 || bytes > 0) {
-                let _ = write!(text, ", {doing} {}/s ({}/s)", HumanCount(blocks), HumanBytes(bytes));
+                line = line.with(3, format!("{doing} {}/s ({}/s)", HumanCount(blocks), HumanBytes(bytes)));
             }
         }
-        text
+        line
+    }
+
+    /// The whole [`line`](Self::line).
+    pub(crate) fn text(&self) -> String {
+        self.line().within(usize::MAX)
+    }
+}
+
+/// Parts of a line for people, each with how soon it is left out if there is no room for all.
+#[derive(Default)]
+pub(crate) struct Line(Vec<(u8, String)>);
+
+impl Line {
+    /// The line with one more part. Those of the highest number are left out first, and of the number 0 none.
+    pub(crate) fn with(mut self, number: u8, part: String) -> Self {
+        self.0.push((number, part));
+        self
+    }
+
+    /// What has room in so many columns.
+    pub(crate) fn within(mut self, width: usize) -> String {
+        loop {
+            let parts: Vec<&str> = self.0.iter().map(|(_, part)| part.as_str()).collect();
+            let text = parts.join(", ");
+            let last = self.0.iter().enumerate().max_by_key(|(_, (number, _))| *number);
+            match last.filter(|(_, (number, _))| *number > 0 && measure_text_width(&text) > width) {
+                Some((at, _)) => _ = self.0.remove(at),
+                None => return text,
+            }
+        }
     }
 }
 
 impl Standing {
     /// A line for people of a sync that has an end, such as "12 blocks, 1.50 KiB of 3.00 KiB, 100 B/s".
-    pub(crate) fn progress(&self) -> String {
+    pub(crate) fn progress(&self) -> Line {
         let moved = &self.moved;
-        let mut text = count(moved.blocks_received + moved.blocks_sent, "block");
         let bytes = moved.bytes_received + moved.bytes_sent;
-        match self.bytes() {
-            0 => _ = write!(text, ", {}", HumanBytes(bytes)),
-            all => _ = write!(text, ", {} of {}", HumanBytes(bytes), HumanBytes(all)),
+        let line = Line::default().with(3, count(moved.blocks_received + moved.blocks_sent, "block"));
+        let line = match self.bytes() {
+            0 => line.with(1, HumanBytes(bytes).to_string()),
+            all => line.with(1, format!("{} of {}", HumanBytes(bytes), HumanBytes(all))),
+        };
+        match self.per_second.bytes_received + self.per_second.bytes_sent {
+            rate if !self.in_sync && rate > 0 => line.with(2, format!("{}/s", HumanBytes(rate))),
+            _ => line,
         }
-        let rate = self.per_second.bytes_received + self.per_second.bytes_sent;
-        if !self.in_sync && rate > 0 {
-            let _ = write!(text, ", {}/s", HumanBytes(rate));
-        }
-        text
     }
 
     /// Bytes of the whole sync, once they are known; else 0.
@@ -315,9 +338,32 @@ mod tests {
         assert_eq!(standing.text(), text.replace(" here", " here (15.00 KiB)"));
         assert_eq!((standing.time_left(), standing.bytes()), (Some(Duration::from_secs(10)), 15_360));
         standing.moved.bytes_received = 1024;
-        assert_eq!(standing.progress(), "0 blocks, 1.00 KiB of 16.00 KiB, 1.50 KiB/s");
+        assert_eq!(standing.progress().within(80), "0 blocks, 1.00 KiB of 16.00 KiB, 1.50 KiB/s");
         let done = Standing { moved: Moved { feeds: 1, ..Moved::default() }, in_sync: true, ..Standing::default() };
         assert_eq!(done.text(), "1 feed, in sync");
+    }
+
+    /// The time that is left is seen beside a bar in 80 columns, and alone on a narrow terminal.
+    #[test]
+    fn the_time_that_is_left_has_room() {
+        let moved = Moved { feeds: 1234, blocks_received: 1_234_567, bytes_received: 999 << 20, ..Moved::default() };
+        let rates = Rates { blocks_received: 123_456, bytes_received: 123 << 20, blocks_sent: 5, bytes_sent: 999 };
+        let standing = Standing {
+            moved: Moved { missing: 1_234_567, ..moved },
+            bytes_missing: 123 << 30,
+            missing_there: 7,
+            bytes_missing_there: 70,
+            per_second: rates,
+            ..Standing::default()
+        };
+        let left = |line: Line, width| line.with(0, "59m left".into()).within(width);
+        assert_eq!(left(standing.progress(), 80), "1,234,567 blocks, 999.00 MiB of 123.98 GiB, 123.00 MiB/s, 59m left");
+        assert_eq!(left(standing.progress(), 49), "999.00 MiB of 123.98 GiB, 123.00 MiB/s, 59m left");
+        assert_eq!(left(standing.progress(), 40), "999.00 MiB of 123.98 GiB, 59m left");
+        let line = "1,234 feeds, 1,234,567 blocks missing here (123.00 GiB), 7 there (70 B), 59m left";
+        assert_eq!(left(standing.line(), 100), line);
+        assert_eq!(left(standing.line(), 78), line.strip_prefix("1,234 feeds, ").unwrap());
+        assert_eq!((left(standing.line(), 20), left(standing.progress(), 3)), ("59m left".into(), "59m left".into()));
     }
 
     #[test]

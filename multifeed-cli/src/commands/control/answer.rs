@@ -52,7 +52,15 @@ pub(super) async fn answer(
     // A folder that is a multifeed itself is meant whatever the root key of its sessions is.
     let meant = served.iter().find(|(served, multi)| *served == place || !multi.is_in_corestore());
     let Some((_, multi)) = meant else {
-        let message = "the process that has the corestore open serves another multifeed of it, with another root key or namespace: end it, and try again";
+        let message = match place.is_of_no_key() {
+            true => {
+                "no root key is given, and the process that has the corestore open serves another multifeed of it: give its root key (--key-file, or the \
+                 variable MULTIFEED_KEY)"
+            }
+            false => {
+                "the process that has the corestore open serves another multifeed of it, with another root key or namespace: end it, and try again"
+            }
+        };
         return Err(Failure::Cli(CliError::new(code::LOCKED, message)));
     };
     match ask {
