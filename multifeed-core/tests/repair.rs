@@ -315,6 +315,18 @@ fn a_writer_alone_loses_no_more_than_the_sector_told_of() {
     }
 }
 
+/// A writer that cleared most of the blocks beside its last one, and lost nodes above them: that the last one is provable again after a session hangs on nodes of
+/// which nothing is held below.
+#[test]
+fn what_proves_a_block_beside_cleared_ones_is_kept_of_a_writer() {
+    for (blocks, at) in [(32, 1536), (32, 512), (64, 3072), (47, 1536)] {
+        let mut rotten = Case::new(singly(blocks), 0);
+        rotten.clear(&[blocks / 2 + blocks / 8..blocks - 1]);
+        rotten.rot(FileKind::Tree, at, &[0; 512]);
+        rotten.heals(1000, &format!("{blocks} blocks, zeros at {at}"));
+    }
+}
+
 /// A copy that lacks some blocks, and whose tree rotted: a session writes what it brings over no block that is held, and past no end.
 #[test]
 fn a_sync_without_a_repair_writes_over_no_block() {

@@ -291,16 +291,23 @@ impl Feed {
         Ok(false)
     }
 
-    /// Whether a node fits blocks that are held below it, and nothing around it says otherwise: what could prove it is lost. Of a feed that is written here
-    /// there may be no other copy of these blocks. What was fetched comes again.
+    /// Whether a node fits blocks that are held below it, or the node that it makes with the one beside it, and nothing around it says otherwise: what could
+    /// prove it is lost. Of a feed that is written here there may be no other copy of these blocks, nor of what proves one beside a block that was cleared.
+    /// What was fetched comes again.
     fn fits_its_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
         if !matches!(self.cover(storage, node)?, Cover::Unknown) {
             return Ok(false);
         }
-        match flat::children(node.index) {
-            Some(_) => Ok(self.made_of_children(storage, node.index)? == Some(node)),
-            None => Ok(self.has(node.index / 2) && self.is_found_within(storage, node.index / 2)?),
+        let fits_below = match flat::children(node.index) {
+            Some(_) => self.made_of_children(storage, node.index)? == Some(node),
+            None => self.has(node.index / 2) && self.is_found_within(storage, node.index / 2)?,
+        };
+        if fits_below {
+            return Ok(true);
         }
+        let beside = self.marked_readable_node(storage, flat::sibling(node.index))?;
+        let above = self.marked_readable_node(storage, flat::parent(node.index))?;
+        Ok(above.is_some() && beside.and_then(|beside| merkle::parent_of(node, beside)) == above)
     }
 
     fn make_again(&mut self, node: &Node, step: &mut Repair) {
