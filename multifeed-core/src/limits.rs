@@ -62,7 +62,8 @@ pub struct Limits {
     /// Bytes that the disk of the store keeps free: while it has fewer, nothing new is fetched, and the rest goes on. Needs a storage that knows its
     /// [free space](crate::Storage::free_space). Default 0: until the disk is full.
     pub keep_free: u64,
-    /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256. Default 4,096; one more ends its session.
+    /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256 to JS and
+    /// 1,024 to ours, and some more that somebody waits for. Default 4,096; one more ends its session.
     pub requests_queued: usize,
     /// Wants that a remote may have waiting for one feed. JS has up to 16. Default 64; one more ends its session.
     pub wants_queued: usize,

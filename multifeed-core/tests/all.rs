@@ -47,6 +47,7 @@ mod opening;
 mod peer;
 mod policy;
 mod power_cut;
+mod promised;
 mod reads;
 mod rearranged;
 mod reconcile;

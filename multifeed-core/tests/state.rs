@@ -569,7 +569,8 @@ fn what_comes_back_at_once_is_missing_there() {
     let id = stores[1].feeds().next().unwrap();
     let mut link = Link::plain(&mut stores, [1, 2], Replicate::live());
     observe(&mut stores, &link);
-    link.chunk = 200;
+    // Less than a block at a time.
+    link.chunk = 100;
     let missing = |stores: &[Store], link: &Link| state(stores, link, 0, START).missing_there;
     while missing(&stores, &link) != 50 {
         assert!(link.turn(&mut stores, START));

@@ -128,7 +128,7 @@ impl FeedChannel {
             acks: Acks::default(),
             since: now,
             relay_until: None,
-            download: Download::new(terms),
+            download: Download::new(terms, options.reconciles),
             upload: Upload::default(),
             remote_missing: RemoteMissing::default(),
             out: VecDeque::new(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use multifeed_proto::machine::Machine;
-use multifeed_proto::{Data, Message, Request, SessionError};
+use multifeed_proto::{Data, Message, SessionError};
 
 use super::state::{FetchStep, HistoryStep};
 use super::{ANOTHER_HISTORY, Effect, FeedChannel, PeerFault, Shown, TooLarge, Work};
@@ -98,10 +98,7 @@ impl FeedChannel {
             _ => prepare(data),
         };
         match work.feed.put_within(work.storage, prepared, work.limits.feed_size()) {
-            Ok(Put::Unplaced) if self.download.asks_in_full(work.feed, index, work.now) => {
-                self.ask_in_full(index, work);
-                Ok(None)
-            }
+            Ok(Put::Unplaced) if self.ask_again(index, work) => Ok(None),
             Ok(put) => {
                 log!(TRACE, "feed", "verified", block = ?index, len = ?work.feed.len());
                 self.download.proved(index);
@@ -124,11 +121,8 @@ impl FeedChannel {
             }
             // It left out what is held here. If that is of another history, only a whole proof shows whose fault it is.
             Err(PutError::Proof(error))
-                if block
-                    && !matches!(error, ProofError::Malformed { .. })
-                    && self.download.asks_in_full(work.feed, index, work.now) =>
+                if block && !matches!(error, ProofError::Malformed { .. }) && self.ask_again(index, work) =>
             {
-                self.ask_in_full(index, work);
                 Ok(None)
             }
             Err(PutError::Proof(error)) => {
@@ -151,9 +145,12 @@ impl FeedChannel {
         }
     }
 
-    fn ask_in_full<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>) {
+    /// Asks for a block again whose proof does not hold here, unless that was a whole one. Whether it was asked for.
+    fn ask_again<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>) -> bool {
+        let Some(request) = self.download.asks_again(work.feed, index, work.now) else { return false };
         work.reserved.insert(index);
-        self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
+        self.out.push_back(Message::Request(request));
+        true
     }
 
     /// The remote showed its history. If a feed that is written here is longer than was known, the rest is fetched from it.

@@ -154,7 +154,8 @@ impl Download {
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
         self.withdrawn.clear();
-        self.in_full.retain(|index| !(start..end).contains(index));
+        self.again_asked.retain(|index, _| !(start..end).contains(index));
+        self.promised.clear();
         let lost = Vec::from_iter(lost);
         if live {
             self.unanswered.forget(&(start..end));

@@ -86,6 +86,7 @@ impl Download {
         let Some(place) = self.in_flight.iter().position(|&asked| asked == index) else { return false };
         self.in_flight.remove(place);
         self.withdrawn.insert(place, index);
+        self.promised.clear();
         true
     }
 

@@ -6,9 +6,10 @@ mod doubled;
 mod exclusive;
 mod history;
 mod late;
+mod promised;
 mod windows;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use multifeed_proto::Request;
 
 pub(super) use self::announced::Announced;
 use self::exclusive::ExclusiveRequest;
+use self::promised::{Again, Promised};
 
 use self::doubled::Withdrawn;
 use super::history::{HistoryCheck, Terms};
@@ -34,10 +36,12 @@ const WANTS_IN_FLIGHT: u32 = 2;
 const FEWEST_REQUESTS: usize = 16;
 /// The most requests in flight: past this, the longer proofs cost more than the round trips saved.
 const MOST_REQUESTS: usize = 256;
+/// The most to a remote that answers in order, which makes proofs no longer.
+const MOST_IN_ORDER: usize = 1024;
 /// Requests in flight beyond those, for blocks that somebody waits for: hypercore's own number.
 const URGENT_REQUESTS: usize = 16;
 /// Requests given up, of which answers may still come: many times those in flight, but a remote that never answers must not fill memory.
-const MOST_LATE: usize = 16 * MOST_REQUESTS;
+const MOST_LATE: usize = 4 * MOST_IN_ORDER;
 /// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
 const BYTES_IN_FLIGHT: u64 = 4 << 20;
 /// Blocks of which the proof is no small part of an answer.
@@ -78,8 +82,12 @@ pub(super) struct Download {
     in_flight: VecDeque<u64>,
     /// What was taken back of that, and may come all the same.
     withdrawn: Withdrawn,
-    /// Those of them that were asked for again, with a proof that builds on nothing that is held.
-    in_full: BTreeSet<u64>,
+    /// Those of them that were asked for again, since what came did not verify.
+    again_asked: BTreeMap<u64, Again>,
+    /// The remote answers in the order in which it is asked.
+    in_order: bool,
+    /// What the answers under way bring of it.
+    promised: Promised,
     /// Blocks that were asked for in vain, [`MOST_LATE`] of them: the remote may only be slow.
     late: BTreeSet<u64>,
     /// What the remote was asked for in vain, whether or not that may still come.
@@ -124,8 +132,9 @@ enum Continuation {
 }
 
 impl Download {
-    pub(super) fn new(terms: Terms) -> Self {
-        Self { comparison: HistoryCheck::new(terms), ..Self::default() }
+    /// `in_order`: the remote answers in the order in which it is asked.
+    pub(super) fn new(terms: Terms, in_order: bool) -> Self {
+        Self { comparison: HistoryCheck::new(terms), in_order, ..Self::default() }
     }
 
     /// Forgets what the remote told, to hear it anew.
@@ -133,7 +142,8 @@ impl Download {
         self.comparison.restart();
         self.unanswered.restart();
         let (comparison, unanswered) = (std::mem::take(&mut self.comparison), std::mem::take(&mut self.unanswered));
-        *self = Self { comparison, unanswered, draining: self.draining, ..Self::default() };
+        let (draining, in_order) = (self.draining, self.in_order);
+        *self = Self { comparison, unanswered, draining, in_order, ..Self::default() };
     }
 
     /// Blocks that the remote has and we lack, those asked for included.
@@ -275,7 +285,7 @@ impl Download {
         if self.has.get(next) && !feed.has(next) {
             return Continuation::Block(next);
         }
-        if self.wants_unanswered > 0 || !self.in_full.is_empty() {
+        if self.wants_unanswered > 0 || !self.again_asked.is_empty() {
             Continuation::Unknown
         } else {
             Continuation::Nobodys
@@ -298,7 +308,7 @@ impl Download {
         reserved.insert(index);
         self.note_request(now);
         self.in_flight.push_back(index);
-        Request { index, bytes: 0, hash: false, nodes: feed.digest(index) }
+        Request { index, bytes: 0, hash: false, nodes: self.digest(feed, index) }
     }
 
     fn note_request(&mut self, now: Duration) {
@@ -327,9 +337,12 @@ impl Download {
     pub(super) fn cancel(&mut self, wants: &Wants) -> Vec<u64> {
         self.late.retain(|&index| wants.wants(index));
         self.unanswered.keep(wants);
-        let (kept, cancelled) = self.in_flight.iter().partition(|&&index| wants.wants(index));
+        let (kept, cancelled): (_, VecDeque<u64>) = self.in_flight.iter().partition(|&&index| wants.wants(index));
         self.in_flight = kept;
         self.withdrawn.clear();
+        if !cancelled.is_empty() {
+            self.promised.clear();
+        }
         cancelled.into()
     }
 
@@ -373,9 +386,11 @@ impl Download {
         match mean_size(feed) {
             None if self.remote_len > FEWEST_REQUESTS as u64 => 1,
             None => FEWEST_REQUESTS,
-            Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1))
-                .unwrap_or(MOST_REQUESTS)
-                .clamp(FEWEST_REQUESTS, MOST_REQUESTS),
+            Some(mean) => {
+                let most = if self.in_order { MOST_IN_ORDER } else { MOST_REQUESTS };
+                let fit = usize::try_from(BYTES_IN_FLIGHT / mean.max(1)).unwrap_or(most);
+                fit.clamp(FEWEST_REQUESTS, most)
+            }
         }
     }
 
@@ -386,25 +401,16 @@ impl Download {
         self.withdrawn.answered(at);
         if block {
             self.progress_at = now;
+            self.promised.came(index);
+        } else {
+            self.promised.clear();
         }
-        true
-    }
-
-    /// A block came whose proof does not fit what is held, or does not show where it begins. Returns whether to ask for it once more, with a whole proof.
-    pub(super) fn asks_in_full(&mut self, feed: &Feed, index: u64, now: Duration) -> bool {
-        let builds_on_held = feed.digest(index) != 0;
-        if self.in_full.remove(&index) || !builds_on_held {
-            return false;
-        }
-        self.in_full.insert(index);
-        self.in_flight.push_back(index);
-        self.progress_at = now;
         true
     }
 
     /// A block came whose proof holds.
     pub(super) fn proved(&mut self, index: u64) {
-        self.in_full.remove(&index);
+        self.again_asked.remove(&index);
     }
 
     /// A block that came is held now.
@@ -428,7 +434,8 @@ impl Download {
 
     /// Takes back everything that is asked for.
     pub(super) fn release(&mut self) -> VecDeque<u64> {
-        self.in_full.clear();
+        self.again_asked.clear();
+        self.promised.clear();
         self.withdrawn.clear();
         std::mem::take(&mut self.in_flight)
     }
