@@ -48,6 +48,7 @@ mod peer;
 mod policy;
 mod power_cut;
 mod promised;
+mod random_order;
 mod reads;
 mod rearranged;
 mod reconcile;

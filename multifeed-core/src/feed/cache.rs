@@ -1,5 +1,6 @@
 //! What was read from `tree` and `data` and may be wanted again, and what of it was checked.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -11,8 +12,11 @@ use crate::storage::{FileKind, Slot, Storage};
 
 /// Nodes that are read at once: neighbours are wanted together.
 pub(super) const PAGE_NODES: u64 = 128;
-/// Pages that are kept: a proof's path touches one on each high level.
+/// Pages that are kept.
 const MAX_PAGES: usize = 32;
+/// Nodes that are kept of those at the top of a page's tree and above: all of 130,000 blocks. JS readers ask in random order. Of each path one page has the
+/// lowest six levels, and every other level is in a page of its own.
+const MAX_ABOVE: usize = 4096;
 /// Blocks of a window that are known to be checked.
 const MAX_CHECKED: usize = 1024;
 
@@ -23,6 +27,8 @@ pub(super) struct NodeCache {
     /// Where pages were found last, by the lowest bits of their numbers.
     places: [u8; 8],
     clock: u64,
+    /// Nodes above the pages that were read by themselves, and whether each was proven since.
+    above: BTreeMap<u64, (Node, bool)>,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,7 @@ impl NodeCache {
         let number = index / PAGE_NODES;
         let position = match self.position(number) {
             Some(position) => position,
+            None if is_above(index) => return self.get_above(storage, slot, index),
             None => match self.load(storage, slot, number) {
                 // What lies beside a bad sector can be read by itself, and is not kept.
                 Err(error) if error.is_of_one_place() => return read_alone(storage, slot, index),
@@ -79,9 +86,36 @@ impl NodeCache {
         Ok(node.map(|node| (node, page.is_proven(index))))
     }
 
+    /// A node above the pages, without its page: those beside it there are seldom wanted with it.
+    fn get_above<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        slot: Slot,
+        index: u64,
+    ) -> Result<Option<(Node, bool)>, StoreError> {
+        if let Some(&found) = self.above.get(&index) {
+            return Ok(Some(found));
+        }
+        let read = read_alone(storage, slot, index)?;
+        if let Some(read) = read {
+            if self.above.len() >= MAX_ABOVE {
+                self.above.clear();
+            }
+            self.above.insert(index, read);
+        }
+        Ok(read)
+    }
+
+    /// What is kept of a node above the pages.
+    fn above_mut(&mut self, index: u64) -> Option<&mut (Node, bool)> {
+        if is_above(index) { self.above.get_mut(&index) } else { None }
+    }
+
     /// A node that is here and was proven.
     pub(super) fn get_proven(&mut self, index: u64) -> Option<Node> {
-        let position = self.position(index / PAGE_NODES)?;
+        let Some(position) = self.position(index / PAGE_NODES) else {
+            return self.above_mut(index).filter(|(_, proven)| *proven).map(|(node, _)| *node);
+        };
         let page = self.pages.get(position).filter(|page| page.is_proven(index))?;
         let within = (index % PAGE_NODES) as usize * NODE;
         decode(index, page.bytes.get(within..within + NODE)?)
@@ -89,6 +123,9 @@ impl NodeCache {
 
     /// Notes that a node was proven, if it is still here.
     pub(super) fn proved(&mut self, index: u64) {
+        if let Some((_, proven)) = self.above_mut(index) {
+            *proven = true;
+        }
         if let Some(position) = self.position(index / PAGE_NODES)
             && let Some(page) = self.pages.get_mut(position)
         {
@@ -112,6 +149,9 @@ impl NodeCache {
 
     /// A node was written to the file. It was proven before.
     pub(super) fn wrote(&mut self, index: u64, node: &[u8; NODE]) {
+        if let (Some(kept), Some(written)) = (self.above_mut(index), decode(index, node)) {
+            *kept = (written, true);
+        }
         let Some(position) = self.position(index / PAGE_NODES) else { return };
         let within = (index % PAGE_NODES) as usize * NODE;
         let Some(page) = self.pages.get_mut(position) else { return };
@@ -154,6 +194,11 @@ impl NodeCache {
             }
         }
     }
+}
+
+/// Whether a node is the top of a page's tree, which is wanted beside the one of the next page, or above it.
+fn is_above(index: u64) -> bool {
+    index % (PAGE_NODES / 2) == PAGE_NODES / 2 - 1
 }
 
 /// Reads one node without its neighbours.
@@ -312,5 +357,37 @@ mod tests {
         // It is not here any more.
         cache.proved(5);
         assert!(!read(&mut cache, 3) && !read(&mut cache, 4) && !read(&mut cache, 5));
+    }
+
+    #[test]
+    fn nodes_above_the_pages_outlast_them() {
+        let (mut disk, mut cache) = (MemoryStorage::new(), NodeCache::default());
+        let file = FileId::new(Slot(0), FileKind::Tree);
+        let nodes = PAGE_NODES * 2 * MAX_PAGES as u64;
+        disk.write_at(file, HEADER as u64, &vec![1; NODE * nodes as usize]).unwrap();
+        let last = |page: u64| page * PAGE_NODES + PAGE_NODES - 1;
+        for page in 0..2 * MAX_PAGES as u64 {
+            assert!(cache.get_checked(&mut disk, Slot(0), last(page)).unwrap().is_some_and(|(_, proven)| !proven));
+            cache.proved(last(page));
+        }
+        assert!(cache.pages.is_empty());
+        // Pages come and go.
+        (0..2 * MAX_PAGES as u64).for_each(|page| _ = cache.get(&mut disk, Slot(0), page * PAGE_NODES).unwrap());
+        assert!(cache.get_proven(last(0)).is_some());
+        // What is written is found there, and what rots on the disk is not.
+        cache.wrote(last(0), &[2; NODE]);
+        disk.write_at(file, node_offset(last(0)), &[3; NODE]).unwrap();
+        assert_eq!(
+            cache.get_checked(&mut disk, Slot(0), last(0)).unwrap(),
+            decode(last(0), &[2; NODE]).map(|node| (node, true))
+        );
+        // No more are kept than so many.
+        let many = PAGE_NODES * (MAX_ABOVE as u64 + 10);
+        disk.write_at(file, node_offset(many), &[1; NODE]).unwrap();
+        for page in 0..MAX_ABOVE as u64 + 10 {
+            disk.write_at(file, node_offset(last(page)), &[1; NODE]).unwrap();
+            cache.get(&mut disk, Slot(0), last(page)).unwrap();
+            assert!(cache.above.len() <= MAX_ABOVE);
+        }
     }
 }
