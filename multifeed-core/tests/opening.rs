@@ -191,6 +191,34 @@ fn opens(slot: Option<Slot>, calls: usize, for_good: bool) -> bool {
 }
 
 #[test]
+fn a_new_feed_takes_no_folder_away_that_cannot_be_looked_at() {
+    let mut failed = 0;
+    for calls in 0..40 {
+        let fault = Rc::new(Cell::new(Fault::Over));
+        let (slot, which) = (Some(Slot(6)), Calls::Reads);
+        let mut faulty = Unreadable { disk: letters(), slot, which, calls, for_good: false, fault: Rc::clone(&fault) };
+        let mut store = Multifeed::open(&mut faulty, Options::default()).unwrap();
+        fault.set(Fault::Comes);
+        let made = store.writer(Some("new"), || key_pair(50));
+        let came = matches!(fault.replace(Fault::Over), Fault::Came(_));
+        assert!(made.is_ok() || came, "call {calls}: {made:?}");
+        failed += usize::from(made.is_err());
+        store.writer(Some("new"), || key_pair(51)).unwrap();
+        store.close().unwrap();
+        let mut disk = faulty.disk;
+        disk.reopen();
+        let folders = disk.list().unwrap();
+        let mut held = folders.into_iter().map(|slot| {
+            let mut data = [0; 9];
+            let len = disk.read_at(FileId::new(slot, FileKind::Data), 0, &mut data).unwrap();
+            data[..len].to_vec()
+        });
+        assert!(held.any(|data| data == b"something"), "call {calls}: what was in folder 6 is gone");
+    }
+    assert!(failed > 0, "no call failed");
+}
+
+#[test]
 fn a_folder_that_cannot_be_read_harms_no_other() {
     for slot in (0..7).map(|slot| Some(Slot(slot))).chain([None]) {
         for for_good in [false, true] {

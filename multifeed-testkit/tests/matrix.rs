@@ -199,14 +199,20 @@ fn ours_and_fast() {
 }
 
 /// A slow remote was met first, and a fast one has everything too. Returns how long the fast one needs for it alone, and behind the slow one.
-fn alone_and_behind(rate: u64, slow_rate: u64, like_js: bool) -> Result<[Duration; 2]> {
+fn alone_and_behind(
+    rate: u64,
+    slow_rate: u64,
+    like_js: bool,
+    (feeds, blocks, size): (usize, usize, usize),
+) -> Result<[Duration; 2]> {
+    let all = (feeds * blocks) as u64;
     let time = |slow_first: bool| -> Result<Duration> {
         let fast = Shape::slow(rate, Duration::from_millis(20));
         let options = || Replicate { reconcile: like_js.then_some(false), ..Replicate::live() };
         let mut field = Field::new(3)?;
-        fill(&mut field, 0, 1, (200, 10_000))?;
+        fill(&mut field, 0, feeds, (blocks, size))?;
         let copy = field.join([0, 1], [Shape::plain(), Shape::plain()], [Replicate::default(), Replicate::default()]);
-        ensure!(field.run(Duration::from_secs(10), |field| field.is_over(copy))? && field.held(1) == 200, "no copy");
+        ensure!(field.run(Duration::from_secs(10), |field| field.is_over(copy))? && field.held(1) == all, "no copy");
         if slow_first {
             let slow = Shape::slow(slow_rate, Duration::from_millis(300));
             field.join([2, 0], [slow.clone(), slow], [options(), options()]);
@@ -214,7 +220,7 @@ fn alone_and_behind(rate: u64, slow_rate: u64, like_js: bool) -> Result<[Duratio
         }
         let start = field.now();
         field.join([2, 1], [fast.clone(), fast], [options(), options()]);
-        ensure!(field.run(Duration::from_secs(120), |field| field.held(2) == 200)?, "{} of 200", field.held(2));
+        ensure!(field.run(Duration::from_secs(120), |field| field.held(2) == all)?, "{} of {all}", field.held(2));
         Ok(field.now() - start)
     };
     Ok([time(false)?, time(true)?])
@@ -226,12 +232,26 @@ fn alone_and_behind(rate: u64, slow_rate: u64, like_js: bool) -> Result<[Duratio
 fn a_slow_remote_that_was_met_first_does_not_hold_up_a_fast_one() {
     for (rate, slow_rate) in [(600_000, 50_000), (1_000_000, 50_000), (600_000, 20_000), (600_000, 100_000)] {
         for like_js in [true, false] {
-            let [alone, behind] =
-                alone_and_behind(rate, slow_rate, like_js).unwrap_or_else(|error| panic!("{error:#}"));
+            let [alone, behind] = alone_and_behind(rate, slow_rate, like_js, (1, 200, 10_000))
+                .unwrap_or_else(|error| panic!("{error:#}"));
             let case = format!("{rate} and {slow_rate} B/s, like JS: {like_js}");
             println!("{case}: the fast remote alone {alone:?}, behind a slow one {behind:?}");
             assert!(alone > Duration::from_secs(2), "{case}: the fast link is faster than that: {alone:?}");
             assert!(behind <= alone.mul_f64(1.5), "{case}: {behind:?}, the fast remote alone {alone:?}");
+        }
+    }
+}
+
+/// The same of 300 new feeds: what the slow one was asked for of each is little, and of all of them much. It takes up to 2 s until that is looked at.
+#[test]
+fn a_slow_remote_that_was_met_first_does_not_hold_up_new_feeds_of_a_fast_one() {
+    for (rate, slow_rate) in [(10_000_000, 50_000), (10_000_000, 20_000), (10_000_000, 5_000)] {
+        for like_js in [true, false] {
+            let [alone, behind] =
+                alone_and_behind(rate, slow_rate, like_js, (300, 5, 2_000)).unwrap_or_else(|error| panic!("{error:#}"));
+            let case = format!("{rate} and {slow_rate} B/s, like JS: {like_js}");
+            println!("{case}: the fast remote alone {alone:?}, behind a slow one {behind:?}");
+            assert!(behind < alone + Duration::from_secs(2), "{case}: alone {alone:?}, behind a slow one {behind:?}");
         }
     }
 }

@@ -64,7 +64,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         FileId::new(self.slot, kind)
     }
 
-    /// Makes a feed in an empty folder; its key comes last.
+    /// Makes a feed in an empty folder. If that fails, what was made of it goes again, so that the store is as it was.
     pub(super) fn make(
         &mut self,
         key: &FeedKey,
@@ -77,7 +77,16 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             Some(false) => {}
             Some(true) => self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "clear", error))?,
         }
+        self.write_new(key, writer_key, name).inspect_err(|_| _ = self.storage.remove(slot))
+    }
 
+    /// The key comes last.
+    fn write_new(
+        &mut self,
+        key: &FeedKey,
+        writer_key: Option<&WriterKey>,
+        name: Option<&str>,
+    ) -> Result<(), StoreError> {
         if let Some(name) = name {
             self.replace(FileKind::LocalName, name.as_bytes())?;
         }

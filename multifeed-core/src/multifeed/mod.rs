@@ -94,7 +94,7 @@ pub struct FeedInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MultifeedEvent {
-    /// A feed was created, by [`Multifeed::writer`] or because a remote brought it (JS's `feed`).
+    /// A feed was created, by [`Multifeed::writer`] or [`Multifeed::add`], or because a remote brought it (JS's `feed`).
     Feed {
         /// The feed.
         id: FeedId,
@@ -206,6 +206,7 @@ pub struct Multifeed<S> {
     traffic: Traffic,
     waits: Waits,
     outbox: Outbox,
+    /// When overdue answers are looked for next.
     next_check: Option<Duration>,
     /// The newest time that any call gave.
     now: Duration,
@@ -219,11 +220,12 @@ struct FeedSlot {
     removed: bool,
     /// Blocks that some remote was asked for.
     reserved: SparseBits,
-    /// Those of them that two were asked for, and how many bytes all such were.
+    /// Those of them that two were asked for.
     doubled: BTreeSet<u64>,
+    /// How many bytes all blocks were that two were asked for.
+    doubled_bytes: u64,
     /// How many sessions have something of it to bring.
     fetching: u32,
-    doubled_bytes: u64,
     /// New blocks that were not announced yet, and the session that brought them.
     unannounced: Vec<(Range<u64>, Option<SessionId>)>,
     /// If it could not be written as the disk is full: how many of those were returned to the remotes that sent them. Nobody waits for them.
@@ -233,7 +235,7 @@ struct FeedSlot {
     reported: bool,
     /// Sessions that have this feed's channel open.
     subscribers: Vec<SessionId>,
-    /// There may be some whose channel of it is closed, and that count what is new of it.
+    /// There may be sessions whose channel of it is closed, and that count what is new of it.
     is_outgrown: bool,
     /// What the application waits for.
     wants: Wants,
@@ -246,7 +248,7 @@ struct FeedSlot {
     /// What the application said of fetching and serving this feed, on all sessions.
     download: Option<bool>,
     upload: Option<bool>,
-    /// The length and whether every block was held, as of the last event that told.
+    /// How long it was in blocks, and whether each was held, at the last event.
     reported_len: u64,
     synced: bool,
     /// What moved of it since the store was opened.
@@ -574,132 +576,6 @@ impl<S: Storage> Multifeed<S> {
 
     fn slot(&self, id: FeedId) -> &FeedSlot {
         &self.feeds[id.0 as usize]
-    }
-
-    fn create(
-        &mut self,
-        key: FeedKey,
-        writer_key: Option<WriterKey>,
-        core_name: Option<&[u8]>,
-        name: Option<&str>,
-    ) -> Result<FeedId, StoreError> {
-        if self.members.banned.contains(&key) {
-            return Err(StoreError::Banned { key });
-        }
-        if let Some(name) = name {
-            // A number may be another feed's as long as a removal is not done.
-            self.resume_removal_before_a_feed()?;
-            self.make_way(name)?;
-        }
-        let numbered = self.cores.storage.is_numbered();
-        let ours = writer_key.is_some();
-        let mut feed = self.find_folder(&key, ours, core_name, |storage, slot, instead| {
-            let number = (ours && numbered).then(|| slot.to_string());
-            Feed::create_as(storage, slot, key, writer_key.clone(), name.or(instead).or(number.as_deref()))
-        })?;
-        // Its key pair was here before: what it signed then has to come back first.
-        let signed = self.cores.journal.mark(feed.slot(), &key).filter(|mark| mark.length > 0);
-        if let Some(signed) = signed.filter(|_| ours) {
-            feed.stay_older_than(signed);
-            self.cores.report.found_missing(&key);
-            feed.older_copy().into_iter().for_each(|older| self.cores.report.note_problem(older));
-        }
-        let name = feed_name(&feed);
-        let id = match self.members.catalog.offered(&key) {
-            // Remotes are asked for it. What they have of it came from here once, and has to come back.
-            Some(id) => {
-                let slot = &mut self.feeds[id.0 as usize];
-                (slot.feed, slot.wants) = (feed, Wants::default());
-                id
-            }
-            None => self.insert(feed),
-        };
-        self.index(id);
-        if self.cores.durability.syncs() && ours {
-            self.feeds[id.0 as usize].feed.serve(Some(0));
-        }
-        self.created(id, key, name);
-        self.adopt_offers(id, key, None);
-        Ok(id)
-    }
-
-    /// Makes a feed in the next folder that it can be made in, with a name of its own if it must not be named by the number.
-    fn find_folder<T>(
-        &mut self,
-        key: &FeedKey,
-        ours: bool,
-        core_name: Option<&[u8]>,
-        mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        // If an error cut a removal short there may be a gap, which the feed must not close.
-        self.resume_removal_before_a_feed()?;
-        // Remotes must not be able to keep the store's owner from writing.
-        if !ours && self.members.catalog.others() >= self.limits.feeds {
-            return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
-        }
-        self.check_unopened(key)?;
-        if !self.cores.storage.is_numbered() {
-            let slot = self.number_for(key)?;
-            self.cores.storage.assign(slot, key, core_name)?;
-            let made = self.make_core(slot, key, ours, make);
-            match &made {
-                Ok(_) => self.members.catalog.occupy(slot),
-                Err(_) => self.cores.storage.release(slot),
-            }
-            return made;
-        }
-        loop {
-            let slot = self.members.catalog.next_slot();
-            if slot == Slot::NOWHERE {
-                return Err(StoreError::TooManyFeeds { max: u32::MAX as usize });
-            }
-            self.expect_feed(slot, key, ours)?;
-            // A folder without a key that holds blocks is somebody's all the same.
-            let instead = self.name_instead(slot, key);
-            match make(&mut self.cores.storage, slot, instead.as_deref()) {
-                Ok(made) => {
-                    self.members.catalog.occupy(slot);
-                    return Ok(made);
-                }
-                Err(error @ StoreError::Occupied { .. }) => match self.cores.key_in(slot)? {
-                    None => self.set_aside(slot)?,
-                    Some(found) if found == *key => return Err(error),
-                    Some(_) => self.members.catalog.occupy(slot),
-                },
-                Err(error) => {
-                    // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.
-                    let _ = self.cores.storage.remove(slot);
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Makes a feed in the folder of its core, which holds nothing of one.
-    fn make_core<T>(
-        &mut self,
-        slot: Slot,
-        key: &FeedKey,
-        ours: bool,
-        mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        if !Feed::is_vacant(&mut self.cores.storage, slot)? {
-            return Err(StoreError::Occupied { slot });
-        }
-        self.members.catalog.see(slot);
-        self.expect_feed(slot, key, ours)?;
-        make(&mut self.cores.storage, slot, None).inspect_err(|error| {
-            if !matches!(error, StoreError::Occupied { .. }) {
-                let _ = self.cores.storage.remove(slot);
-            }
-        })
-    }
-
-    /// A feed has its folder: it is fsynced in time, and everyone hears of it.
-    fn created(&mut self, id: FeedId, key: FeedKey, name: String) {
-        self.cores.unsynced.insert(id);
-        self.uncommitted.unannounced.push(id);
-        self.outbox.push(MultifeedEvent::Feed { id, key, name });
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {

@@ -311,7 +311,7 @@ impl<S: Storage> Multifeed<S> {
             self.tell(id, FeedEvent::Clear { blocks: blocks.clone() });
         }
         if !cleared.is_empty() {
-            self.leave_step(id);
+            self.unmatch(id);
         }
         let limits = self.limits.clone();
         for peer_id in self.slot(id).subscribers.clone() {

@@ -32,7 +32,7 @@ impl<S: Storage> Multifeed<S> {
         slot.unannounced.clear();
         let key = slot.feed.key();
         // What was staged counted as held: others may have compared it, or be through with it.
-        self.leave_step(id);
+        self.unmatch(id);
         for session in self.sessions.values_mut().filter(|session| session.relies_on(id)) {
             session.part();
         }

@@ -33,6 +33,8 @@ pub(crate) struct Share {
     /// How many blocks were asked for, and when.
     asked: usize,
     at: Duration,
+    /// What the session was asked for so far, in all.
+    through: u64,
 }
 
 impl Share {
@@ -50,6 +52,12 @@ impl Share {
     pub(crate) fn take(&mut self, cost: u64) {
         self.room = self.room.saturating_sub(cost);
         self.asked += 1;
+        self.through += cost;
+    }
+
+    /// Where the answer to what was asked for last ends, among all of the session's.
+    pub(crate) fn through(&self) -> u64 {
+        self.through
     }
 
     /// There is more to ask for, and no room.
@@ -161,6 +169,8 @@ pub(crate) struct Transfer {
     arriving: Option<FeedId>,
     /// How long the clock stood, in all.
     excused: Duration,
+    /// What was asked for, in all.
+    asked: u64,
     budget: Budget,
 }
 
@@ -180,11 +190,12 @@ impl Transfer {
 
     fn share_of(&self, room: u64, at: Duration) -> Share {
         let scattered = self.budget.rate.is_some() && self.budget.link.bytes() < SCATTERED_BUDGET;
-        Share { room, unknown: self.budget.mean, starved: false, scattered, asked: 0, at }
+        Share { room, unknown: self.budget.mean, starved: false, scattered, asked: 0, at, through: self.asked }
     }
 
     /// A feed used its share.
     pub(crate) fn used(&mut self, share: Share) {
+        self.asked = share.through;
         self.budget.asked.extend(std::iter::repeat_n(share.at, share.asked));
         self.budget.used_up |= share.starved;
     }
@@ -192,6 +203,16 @@ impl Transfer {
     /// How much more may be asked for. One request always can be.
     pub(crate) fn room(&self, in_flight: u64) -> u64 {
         self.budget.link.bytes().saturating_sub(in_flight)
+    }
+
+    /// What an answer counts, if blocks have so many bytes.
+    pub(crate) fn answer_cost(&self, mean: Option<u64>) -> u64 {
+        mean.map_or(self.budget.mean, cost)
+    }
+
+    /// How much comes up to the end of the answer that ends [there](Share::through), while answers that count `in_flight` are waited for.
+    pub(crate) fn comes_before(&self, through: u64, in_flight: u64) -> u64 {
+        through.saturating_sub(self.asked.saturating_sub(in_flight))
     }
 
     /// How much of what is asked for comes within [`SLOW`], as far as the rate of what came tells.

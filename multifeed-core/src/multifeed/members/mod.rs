@@ -4,6 +4,7 @@ pub(super) mod banned;
 pub(super) mod catalog;
 pub(super) mod copies;
 pub(super) mod cores;
+pub(super) mod create;
 pub(super) mod folder_numbers;
 pub(super) mod lists;
 pub(super) mod missing;

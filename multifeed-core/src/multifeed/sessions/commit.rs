@@ -78,7 +78,7 @@ impl<S: Storage> Multifeed<S> {
         log!(DEBUG, "feed", "written", blocks = ?blocks(), held = ?slot.feed.downloaded(), len = ?slot.feed.len());
         self.committed(id, &fresh);
         if !fresh.is_empty() {
-            self.leave_step(id);
+            self.unmatch(id);
         }
         for peer_id in self.slot(id).subscribers.clone() {
             let Some(session) = self.sessions.get_mut(&peer_id) else { continue };
@@ -102,7 +102,7 @@ impl<S: Storage> Multifeed<S> {
                 if stayed {
                     session.relays.stay(id);
                 }
-                session.count(id, standing, &mut slot.fetching);
+                session.set_standing(id, standing, &mut slot.fetching);
                 session.activate(id);
                 session.shared(id, share);
             }
@@ -131,7 +131,8 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         // If the feeds are being compared, they are offered with all others when that is done.
-        let running = self.sessions.iter().filter(|(_, session)| session.lists() && !session.matched.is_running());
+        let running =
+            self.sessions.iter().filter(|(_, session)| session.exchanges_lists() && !session.matched.is_running());
         for id in running.map(|(&id, _)| id).collect::<Vec<_>>() {
             let may = |feed: FeedId| {
                 self.feeds.get(feed.0 as usize).is_some_and(|slot| !slot.removed) && self.may_feed(id, feed).offer

@@ -2,7 +2,6 @@
 
 use crate::ids::{FeedId, SessionId};
 use crate::multifeed::Multifeed;
-use crate::replication::transfer;
 use crate::storage::Storage;
 
 /// Which part of what came for a feed may have come twice.
@@ -11,23 +10,27 @@ const PART: u64 = 20;
 const LEAST: u64 = 64 << 10;
 
 impl<S: Storage> Multifeed<S> {
-    /// Asks a remote for what others are slow with, of a feed of which the length is known: of a new one each remote could show another history.
+    /// Asks a remote for what others are slow with. Of a new feed that is one block: each remote could show another history.
     pub(in crate::multifeed) fn ask_too(&mut self, id: SessionId, feed: FeedId) {
-        let Some(slot) = self.feeds.get_mut(feed.0 as usize).filter(|slot| !slot.feed.is_empty()) else { return };
-        let mean = slot.feed.byte_len() / slot.feed.len();
-        let (cost, mean) = (transfer::cost(mean), mean.max(1));
-        let allowed = (slot.moved.bytes_received / PART + mean.max(LEAST)).saturating_sub(slot.doubled_bytes) / mean;
+        let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
+        let mean = slot.feed.byte_len().checked_div(slot.feed.len());
+        let allowed = match mean.map(|mean| mean.max(1)) {
+            Some(mean) => {
+                (slot.moved.bytes_received / PART + mean.max(LEAST)).saturating_sub(slot.doubled_bytes) / mean
+            }
+            None => u64::from(slot.doubled.is_empty()),
+        };
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         // How late each comes, in thousandths of what is late.
         let mut late: Vec<(u64, u64)> = Vec::new();
         for other in slot.subscribers.iter().filter(|other| **other != id) {
             let Some(session) = self.sessions.get(other) else { continue };
             let Some(peer) = session.peers.get(&feed) else { continue };
-            let soon = session.transfer.comes_soon(session.transfer.time(self.now)) / cost;
-            let after = peer.asked().map(|(index, before)| (before as u64, index));
-            let after = after
-                .filter(|&(before, index)| before >= soon && !slot.doubled.contains(&index) && !slot.feed.has(index));
-            late.extend(after.map(|(before, index)| (before.saturating_mul(1000) / soon.max(1), index)));
+            let soon = session.transfer.comes_soon(session.transfer.time(self.now));
+            let asked = peer.asked(session.answer_cost(mean), session.comes_before(peer.asked_through()));
+            let asked =
+                asked.filter(|&(index, end)| end > soon && !slot.doubled.contains(&index) && !slot.feed.has(index));
+            late.extend(asked.map(|(index, end)| (end.saturating_mul(1000) / soon.max(1), index)));
         }
         // The last first: what comes before is brought meanwhile.
         late.sort_unstable_by(|a, b| b.cmp(a));
@@ -46,7 +49,8 @@ impl<S: Storage> Multifeed<S> {
             session.turns.end();
         }
         let slot = &mut self.feeds[feed.0 as usize];
-        slot.doubled_bytes = slot.doubled_bytes.saturating_add(mean.saturating_mul(asked.len() as u64));
+        slot.doubled_bytes =
+            slot.doubled_bytes.saturating_add(mean.unwrap_or_default().saturating_mul(asked.len() as u64));
         slot.doubled.extend(asked);
         self.wake(id);
     }

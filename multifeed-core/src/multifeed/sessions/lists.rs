@@ -51,8 +51,10 @@ impl<S: Storage> Multifeed<S> {
 
     /// A feed is not as it was. The next commit offers it to sessions whose remote held it alike, as if it were new. A session that is
     /// ending is not in sync any more. One that is not live was about what there was when it began.
-    pub(in crate::multifeed) fn leave_step(&mut self, feed: FeedId) {
-        for session in self.sessions.values_mut().filter(|session| session.lists() || session.is_ending_live()) {
+    pub(in crate::multifeed) fn unmatch(&mut self, feed: FeedId) {
+        for session in
+            self.sessions.values_mut().filter(|session| session.exchanges_lists() || session.is_ending_live())
+        {
             if session.matched.is_running() {
                 session.matched.remove(feed);
             } else if session.is_live() && session.unmatch(feed) {

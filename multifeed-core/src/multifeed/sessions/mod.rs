@@ -276,7 +276,7 @@ impl<S: Storage> Multifeed<S> {
             if let Some((block, error)) = damaged {
                 session.damaged(key, Some(block), error);
             }
-            session.count(feed, standing, &mut slot.fetching);
+            session.set_standing(feed, standing, &mut slot.fetching);
             session.shared(feed, share);
             session.room.note(feed, waits, has_used);
             if is_paced {
@@ -523,7 +523,7 @@ impl<S: Storage> Multifeed<S> {
                 if stayed {
                     session.relays.stay(feed);
                 }
-                session.count(feed, standing, &mut slot.fetching);
+                session.set_standing(feed, standing, &mut slot.fetching);
                 session.activate(feed);
                 session.shared(feed, share);
             }
@@ -532,6 +532,7 @@ impl<S: Storage> Multifeed<S> {
         spare
     }
 
+    /// After a feed was lent: those that wait for room ask, and then it asks for what others are slow with.
     fn take_turns(&mut self, id: SessionId, feed: FeedId, spare: bool) {
         self.give_turns(id);
         if spare {

@@ -27,7 +27,7 @@ impl<S: Storage> Multifeed<S> {
         let concerned = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.options.set == set && session.lists() && session.remote.is_some());
+            .filter(|(_, session)| session.options.set == set && session.exchanges_lists() && session.remote.is_some());
         let concerned: Vec<SessionId> = concerned.map(|(&id, _)| id).collect();
         let mut offered = BTreeSet::new();
         for id in concerned {
@@ -105,7 +105,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// A feed that is not here is banned no more: requests it of those who offered it.
     pub(in crate::multifeed) fn request_unbanned(&mut self, key: FeedKey) {
-        let had = |session: &PeerSession| session.lists() && session.refused.contains(&key);
+        let had = |session: &PeerSession| session.exchanges_lists() && session.refused.contains(&key);
         let concerned: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| had(session)).map(|(&id, _)| id).collect();
         for id in concerned {

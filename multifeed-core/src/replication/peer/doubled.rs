@@ -11,9 +11,15 @@ impl FeedChannel {
         fetches && !self.is_sparse() && self.download.is_spare()
     }
 
-    /// What it was asked for, the oldest first, each with how many answers come before it.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
-        self.download.asked()
+    /// What it was asked for, the oldest first, each with how much comes up to its end, if one answer counts `cost` and so much comes up to the
+    /// end of the last one.
+    pub(crate) fn asked(&self, cost: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.download.asked(cost, last)
+    }
+
+    /// Where the answer for the last block [ends](crate::replication::transfer::Share::through) that it was asked for.
+    pub(crate) fn asked_through(&self) -> u64 {
+        self.download.asked_through()
     }
 
     /// Asks for blocks that another remote was asked for: for which.

@@ -18,7 +18,7 @@ impl PeerSession {
         self.through
     }
 
-    /// Whether its end was reported, or is near.
+    /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.stage == Stage::Closed
     }

@@ -244,7 +244,7 @@ impl PeerSession {
     }
 
     /// Whether lists of feeds are exchanged, now or later.
-    pub(crate) fn lists(&self) -> bool {
+    pub(crate) fn exchanges_lists(&self) -> bool {
         self.is_running() && self.single_feed.is_none()
     }
 
@@ -380,8 +380,8 @@ impl PeerSession {
         Some(*peer)
     }
 
-    /// Notes how a feed stands. `fetching` counts the sessions that have something of it to bring.
-    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress, fetching: &mut u32) {
+    /// Sets how a feed stands. `fetching` counts the sessions that have something of it to bring.
+    pub(crate) fn set_standing(&mut self, feed: FeedId, standing: PeerProgress, fetching: &mut u32) {
         let Some(peer) = self.peers.get_mut(&feed) else { return };
         *fetching = (*fetching + standing.fetches()).saturating_sub(peer.standing.fetches());
         let before = std::mem::replace(&mut peer.standing, standing);
@@ -405,6 +405,16 @@ impl PeerSession {
             return self.transfer.no_share(now);
         }
         self.transfer.share(self.sums.cost, self.turns.is_of(feed), now)
+    }
+
+    /// What an answer counts, if blocks have so many bytes.
+    pub(crate) fn answer_cost(&self, mean: Option<u64>) -> u64 {
+        self.transfer.answer_cost(mean)
+    }
+
+    /// How much comes up to the end of an answer that ends [there](Share::through).
+    pub(crate) fn comes_before(&self, through: u64) -> u64 {
+        self.transfer.comes_before(through, self.sums.cost)
     }
 
     /// How long the answers take that are waited for.
@@ -493,7 +503,7 @@ impl PeerSession {
         self.events.push_back(PeerEvent::Damaged { key, block, error });
     }
 
-    /// A feed's channel closes: because nothing is left to do on it, because nothing more is waited for, or by the remote.
+    /// Remembers, as a feed's channel closes, whether the remote denied it.
     pub(crate) fn note_denied(&mut self, id: FeedId, feed: &Feed) {
         self.apart |= self.peers.get_mut(&id).is_some_and(|peer| peer.is_denied(feed));
     }
@@ -509,7 +519,7 @@ impl PeerSession {
         self.stir();
     }
 
-    /// Something came, or went: more than the reminder, if the remote said nothing since that.
+    /// Something came, or went, so that the session is not idle. The reminder that was sent does not count, until the remote says something.
     pub(crate) fn stir(&mut self) {
         if !self.nudged {
             self.idle_since = None;
@@ -556,7 +566,7 @@ impl PeerSession {
         command
     }
 
-    /// `clean` says that all that came is written and reported.
+    /// Returns what the application is told next. `clean` says that all that came is written and reported.
     pub(crate) fn poll_event(&mut self, clean: bool, now: Duration) -> Option<PeerEvent> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);

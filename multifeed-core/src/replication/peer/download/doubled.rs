@@ -60,9 +60,20 @@ impl Download {
         self.in_flight.is_empty() && !self.has.is_empty() && self.has_announced()
     }
 
-    /// What was asked for, the oldest first, each with how many answers come before it.
-    pub(in crate::replication::peer) fn asked(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
-        self.in_flight.iter().enumerate().map(|(place, &index)| (index, place + self.withdrawn.before(place)))
+    /// What was asked for, the oldest first, each with how much comes up to its end, if one answer counts `cost` and so much comes up to the
+    /// end of the last one.
+    pub(in crate::replication::peer) fn asked(&self, cost: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let count = self.in_flight.len();
+        self.in_flight.iter().enumerate().map(move |(place, &index)| {
+            let of_this_feed = (place + self.withdrawn.before(place) + 1) as u64;
+            let after = ((count - place - 1) as u64).saturating_mul(cost);
+            (index, of_this_feed.saturating_mul(cost).max(last.saturating_sub(after)))
+        })
+    }
+
+    /// Where the answer for the last block [ends](Share::through) that was asked for.
+    pub(in crate::replication::peer) fn asked_through(&self) -> u64 {
+        self.asked_through
     }
 
     /// The next of these blocks, of which another remote was asked for, is asked for here too, if there is room and this one has it.
@@ -78,7 +89,7 @@ impl Download {
             return None;
         }
         share.take(share.cost(mean_size(feed)));
-        Some(self.ask_for(index, feed, reserved, now))
+        Some(self.ask_for(index, feed, reserved, share.through(), now))
     }
 
     /// A block came from another remote that was asked for it too. Whether this one was.

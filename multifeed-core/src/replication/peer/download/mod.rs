@@ -80,6 +80,8 @@ pub(super) struct Download {
     cursor: u64,
     /// Blocks asked for, oldest first.
     in_flight: VecDeque<u64>,
+    /// Where the answer for the last of them [ends](Share::through).
+    asked_through: u64,
     /// What was taken back of that, and may come all the same.
     withdrawn: Withdrawn,
     /// Those of them that were asked for again, since what came did not verify.
@@ -102,7 +104,7 @@ pub(super) struct Download {
     progress_at: Duration,
     /// When it was last asked what it has.
     wanted_at: Duration,
-    /// Since when others wait for it.
+    /// What it alone was asked for, and since when others wait for that.
     turn: Option<ExclusiveRequest>,
 }
 
@@ -199,7 +201,7 @@ impl Download {
             }
             if let Some(index) = self.awaited(scope.wants, feed, reserved, end) {
                 share.take(cost);
-                return Some(self.ask_for(index, feed, reserved, now));
+                return Some(self.ask_for(index, feed, reserved, share.through(), now));
             }
         }
         if self.in_flight.len() >= room || self.has.is_empty() {
@@ -212,7 +214,7 @@ impl Download {
         let scattered = share.is_scattered() && mean_size(feed).is_some_and(|mean| mean <= SMALL_BLOCK);
         let index = self.next_block(scope, continuation, feed, reserved, end, scattered)?;
         share.take(cost);
-        Some(self.ask_for(index, feed, reserved, now))
+        Some(self.ask_for(index, feed, reserved, share.through(), now))
     }
 
     /// The next block to ask for that nobody waits for by itself.
@@ -303,7 +305,8 @@ impl Download {
         wants.urgent(0).find(free).or_else(|| pairs.min())
     }
 
-    fn ask_for(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Request {
+    fn ask_for(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, through: u64, now: Duration) -> Request {
+        self.asked_through = through;
         self.begin_turn(index, feed, now);
         reserved.insert(index);
         self.note_request(now);
