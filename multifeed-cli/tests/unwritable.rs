@@ -5,7 +5,7 @@ use crate::common;
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use common::{Running, Store, js_facts};
 use multifeed_testkit::js::JsPeer;
 
@@ -94,4 +94,28 @@ fn a_full_disk_is_never_in_sync() -> Result<()> {
         server.ended(3)?;
     }
     Ok(())
+}
+
+/// A live receiver waits for room: Ctrl-C ends it as any live sync that is not in sync, and what it says is missing is all of it.
+#[test]
+fn a_live_sync_that_is_stopped_on_a_full_disk_says_all_that_is_missing() -> Result<()> {
+    let source = Store::new()?;
+    source.append("many", &vec![vec![7u8; 2_000]; 700])?;
+    let (server, address) = source.serve(&["--live"])?;
+    let place = Store::new()?;
+    let args = ["--json", "sync", &address.to_string(), "--live"];
+    let Some(mut client) = crammed(&place, &args)? else { return Ok(()) };
+    client.event("disk-full")?;
+    client.signal("INT")?;
+    let error = client.ended(130)?.pop().context("it printed nothing")?;
+    ensure!(error["code"] == "ERR_STORE_FULL", "{error}");
+    let message = error["message"].as_str().unwrap_or_default();
+    let words: Vec<&str> = message.split([' ', '(', ',', ';']).collect();
+    let before = |what: &[&str]| {
+        let at = words.windows(what.len()).position(|found| found == what)?;
+        words.get(at.checked_sub(1)?)?.parse::<u64>().ok()
+    };
+    let (kept, missing) = (before(&["blocks", "received", "before"]), before(&["blocks", "still", "missing"]));
+    ensure!(kept.zip(missing).is_some_and(|(kept, missing)| kept < 700 && kept + missing == 700), "{message}");
+    server.kill()
 }

@@ -99,6 +99,8 @@ pub(super) async fn follow(
     let mut leaves: Option<(Leave, Instant)> = None;
     let mut waiting: Option<Standing> = None;
     let mut newest: Option<Standing> = None;
+    // Blocks that were known to be the peer's: one that pauses forgets what it would ask for.
+    let mut known = 0;
     let mut next_progress = Instant::now();
     let seat = output.board().seat();
     if live || peer.takes_nothing {
@@ -115,6 +117,8 @@ pub(super) async fn follow(
                         output.set_progress(&standing);
                     }
                     seat.set(&peer.name, None, standing);
+                    let written = standing.moved.blocks_received.saturating_sub(standing.unwritten);
+                    known = known.max(written.saturating_add(standing.moved.missing));
                     (waiting, newest) = (Some(standing), Some(standing));
                 }
                 Ok(Some(event)) => {
@@ -175,12 +179,20 @@ pub(super) async fn follow(
         return Err(why.error(peer.is_proven()));
     }
     let totals = result.map_err(|error| {
-        let error = explain(error, peer);
+        // What the error is, is said all the same.
+        let mut error = explain(error, peer);
+        if let Some(signal) = stopped {
+            error = error.with_exit(signal.exit());
+        }
         // What came is kept, however it ended.
         match newest.map(|standing| (standing.moved, standing.unwritten)) {
             Some((moved, unwritten)) if moved.blocks_received > 0 || moved.missing > 0 => {
-                let (kept, missing) = (moved.blocks_received.saturating_sub(unwritten), count(moved.missing, "block"));
-                let kept = count(kept, "block");
+                let kept = moved.blocks_received.saturating_sub(unwritten);
+                let missing = match error.code() {
+                    "ERR_STORE_FULL" => known.saturating_sub(kept),
+                    _ => moved.missing,
+                };
+                let (kept, missing) = (count(kept, "block"), count(missing, "block"));
                 error.after(&format!("{kept} received before that, {missing} still missing; sync again"))
             }
             _ => error,
