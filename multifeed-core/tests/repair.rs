@@ -321,7 +321,7 @@ fn a_writer_alone_loses_no_more_than_the_sector_told_of() {
 fn what_proves_a_block_beside_cleared_ones_is_kept_of_a_writer() {
     for (blocks, at) in [(32, 1536), (32, 512), (64, 3072), (47, 1536)] {
         let mut rotten = Case::new(singly(blocks), 0);
-        rotten.clear(&[blocks / 2 + blocks / 8..blocks - 1]);
+        rotten.clear(std::slice::from_ref(&(blocks / 2 + blocks / 8..blocks - 1)));
         rotten.rot(FileKind::Tree, at, &[0; 512]);
         rotten.heals(1000, &format!("{blocks} blocks, zeros at {at}"));
     }
