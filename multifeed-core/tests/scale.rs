@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use multifeed_core::storage::FileStorageOptions;
+use multifeed_core::storage::faults::{DiskCall, DiskOp, Fault, Faults, FaultyDisk};
 use multifeed_core::{
     Connection, Feed, FileId, FileKind, FileStorage, KeyPair, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
     VerifyCursor,
@@ -24,14 +27,30 @@ struct Counted {
     most_open: usize,
     /// Calls and bytes.
     reads: BTreeMap<FileKind, (u64, u64)>,
+    openings: Arc<Openings>,
+}
+
+/// How often a file or a feed's folder was opened, or was to be.
+#[derive(Debug, Default)]
+struct Openings(AtomicU32);
+
+impl FaultyDisk for Openings {
+    fn fault(&self, call: &DiskCall<'_>) -> Option<Fault> {
+        if matches!(call.op, DiskOp::OpenFile | DiskOp::OpenFolder) {
+            self.0.fetch_add(1, Relaxed);
+        }
+        None
+    }
 }
 
 impl Counted {
     fn open(folder: &Path, max_open_files: usize) -> Self {
         let mut options = FileStorageOptions::default();
         options.max_open_files = max_open_files;
+        let openings = Arc::<Openings>::default();
+        options.faults = Faults::new(openings.clone());
         let files = FileStorage::open_with(folder, options).unwrap();
-        Self { files, most_open: 0, reads: BTreeMap::new() }
+        Self { files, most_open: 0, reads: BTreeMap::new(), openings }
     }
 
     fn count<T>(&mut self, result: T) -> T {
@@ -173,6 +192,25 @@ fn many_feeds_open_no_more_files_than_they_may() {
     joined.stores.into_iter().for_each(|store| store.close().unwrap());
     // One more is for what is open for a moment alone.
     assert_eq!([a.most_open, b.most_open], [FILES - 1, FILES - 1]);
+}
+
+#[test]
+fn each_of_many_feeds_is_opened_once_to_be_served_and_once_to_be_written() {
+    const FEEDS: u32 = 400;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    make(&mut Counted::open(folders[0].path(), 60), FEEDS, 10, 100);
+    let [mut a, mut b] = [0, 1].map(|side: usize| Counted::open(folders[side].path(), 60));
+    let openings = [&a, &b].map(|storage| storage.openings.clone());
+    let mut joined = Joined::new([open(&mut a), open(&mut b)], &Replicate::default());
+    openings.iter().for_each(|openings| openings.0.store(0, Relaxed));
+    joined.run();
+    assert_eq!(joined.blocks(1), u64::from(FEEDS) * 10);
+    let [serves, pulls] = openings.map(|openings| f64::from(openings.0.load(Relaxed)) / f64::from(FEEDS));
+    println!("{serves} and {pulls} openings for each feed");
+    // The folder, `tree` and `data`, and some of them once more.
+    assert!(serves < 8.0, "{serves} openings for each feed that is served");
+    // What is there before it is made, the folder and five files, and some of them again to be written.
+    assert!(pulls < 30.0, "{pulls} openings for each feed that is pulled");
 }
 
 #[test]

@@ -17,14 +17,16 @@ const AHEAD: Duration = Duration::from_millis(400);
 const SCATTERED_BUDGET: u64 = 256 * LEAST_COST;
 /// What a remote needs longer for may be asked of another one, too.
 const SLOW: Duration = Duration::from_secs(1);
-/// What one feed takes in its turn, in bytes of answers: ten small ones, as each turn of a feed costs a write of its files. Even the least
-/// budget leaves room for another feed.
+/// What one feed takes in its turn, in bytes of answers: ten small ones, as each turn of a feed costs an opening of its files on either side. Even
+/// the least budget leaves room for another feed. Small ones it takes whole: room comes back by single answers.
 const TURN_BYTES: u64 = LEAST_BUDGET / 8 * 5;
 
 /// What one feed may ask for now, of its session's budget.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Share {
     room: u64,
+    /// What small answers may take beyond that.
+    beyond: u64,
     /// What an answer of a feed counts of which no block came yet.
     unknown: u64,
     /// There was more to ask for than there is room.
@@ -43,13 +45,14 @@ impl Share {
         mean.map_or(self.unknown, cost)
     }
 
-    /// Whether one more block may be asked for.
-    pub(crate) fn has_room(&self) -> bool {
-        self.room > 0
+    /// Whether one more block may be asked for, whose answer counts so much.
+    pub(crate) fn has_room(&self, cost: u64) -> bool {
+        self.room > 0 || (cost <= LEAST_COST && self.beyond > 0)
     }
 
     /// A block is asked for, whose answer counts so much.
     pub(crate) fn take(&mut self, cost: u64) {
+        self.beyond = self.beyond.saturating_sub(cost.saturating_sub(self.room));
         self.room = self.room.saturating_sub(cost);
         self.asked += 1;
         self.through += cost;
@@ -175,12 +178,18 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    /// What a feed may ask for while answers that count `in_flight` are waited for; in its turn no more than others have.
-    pub(crate) fn share(&mut self, in_flight: u64, in_turn: bool, now: Duration) -> Share {
+    /// What a feed may ask for while answers that count `in_flight` are waited for; in its turn no more than others have. If others wait for theirs,
+    /// it takes it whole.
+    pub(crate) fn share(&mut self, in_flight: u64, in_turn: bool, others: bool, now: Duration) -> Share {
         self.budget.waits_for(in_flight, now);
         let room = self.room(in_flight);
-        let room = if in_turn { room.min(TURN_BYTES) } else { room };
-        self.share_of(room, now)
+        if !in_turn || room == 0 {
+            return self.share_of(room, now);
+        }
+        let share = self.share_of(room.min(TURN_BYTES), now);
+        // On a slow link what is under way in vain costs more than a file that is opened.
+        let whole = others && !share.scattered;
+        Share { beyond: if whole { TURN_BYTES - share.room } else { 0 }, ..share }
     }
 
     /// A share of nothing: others wait for their turns.
@@ -190,7 +199,7 @@ impl Transfer {
 
     fn share_of(&self, room: u64, at: Duration) -> Share {
         let scattered = self.budget.rate.is_some() && self.budget.link.bytes() < SCATTERED_BUDGET;
-        Share { room, unknown: self.budget.mean, starved: false, scattered, asked: 0, at, through: self.asked }
+        Share { room, beyond: 0, unknown: self.budget.mean, starved: false, scattered, asked: 0, at, through: self.asked }
     }
 
     /// A feed used its share.
@@ -372,8 +381,8 @@ mod tests {
         let mut waiting = 0;
         while now < at(160) {
             loop {
-                let mut share = transfer.share(waiting, false, now);
-                if !share.has_room() {
+                let mut share = transfer.share(waiting, false, false, now);
+                if !share.has_room(share.cost(Some(size))) {
                     share.starve();
                     transfer.used(share);
                     break;
@@ -419,8 +428,8 @@ mod tests {
         transfer.took(trip);
         let mut counts = Vec::new();
         for round in 0..6 {
-            let mut share = transfer.share(0, false, trip * round);
-            while share.has_room() {
+            let mut share = transfer.share(0, false, false, trip * round);
+            while share.has_room(LEAST_COST) {
                 share.take(share.cost(Some(100)));
             }
             share.starve();
@@ -436,7 +445,7 @@ mod tests {
         let mut transfer = Transfer::default();
         for second in 0..10_000 {
             // One request is answered late, and all others are refused.
-            let mut share = transfer.share(LEAST_COST, false, at(second));
+            let mut share = transfer.share(LEAST_COST, false, false, at(second));
             (0..8).for_each(|_| share.take(LEAST_COST));
             transfer.used(share);
             assert!(transfer.budget.asked.len() <= 9);
@@ -451,10 +460,29 @@ mod tests {
         }
         assert_eq!(transfer.budget.link.bytes(), LEAST_BUDGET);
         // One request can always be made, and a turn is no more than others have.
-        assert!(transfer.share(LEAST_BUDGET - 1, false, at(100)).has_room());
-        assert!(!transfer.share(LEAST_BUDGET, false, at(100)).has_room());
-        let mut turn = transfer.share(0, true, at(100));
+        assert!(transfer.share(LEAST_BUDGET - 1, false, false, at(100)).has_room(LEAST_COST));
+        for in_turn in [false, true] {
+            assert!(!transfer.share(LEAST_BUDGET, in_turn, in_turn, at(100)).has_room(LEAST_COST));
+        }
+        let mut turn = transfer.share(0, true, true, at(100));
         turn.take(TURN_BYTES);
-        assert!(!turn.has_room());
+        assert!(!turn.has_room(LEAST_COST));
+    }
+
+    #[test]
+    fn a_turn_of_small_answers_is_taken_whole_if_others_wait() {
+        let mut transfer = Transfer::default();
+        let mut taken = |cost: u64, others| {
+            let mut turn = transfer.share(LEAST_BUDGET - LEAST_COST, true, others, at(1));
+            while turn.has_room(cost) {
+                turn.take(cost);
+            }
+            turn.asked
+        };
+        assert_eq!([taken(LEAST_COST, true), taken(LEAST_COST + 1, true), taken(LEAST_COST, false)], [10, 1, 1]);
+        // On a slow link it is not.
+        transfer.budget.rate = Some(10_000);
+        let turn = transfer.share(LEAST_BUDGET - LEAST_COST, true, true, at(1));
+        assert_eq!((turn.room, turn.beyond), (LEAST_COST, 0));
     }
 }

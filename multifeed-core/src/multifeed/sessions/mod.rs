@@ -302,7 +302,7 @@ impl<S: Storage> Multifeed<S> {
                     }
                     let closes = matches!(sent, Sent::Close);
                     let command = session.command(token, sent);
-                    session.activate(feed);
+                    session.sent(feed, command.size());
                     let only_offered = !slot.feed.is_settled();
                     if closes {
                         session.note_denied(feed, &slot.feed);

@@ -368,6 +368,13 @@ impl PeerSession {
         }
     }
 
+    /// Notes that a feed sent so many bytes.
+    pub(crate) fn sent(&mut self, feed: FeedId, bytes: usize) {
+        if let Some(peer) = self.peers.get_mut(&feed) {
+            self.turns.sent(feed, peer, bytes);
+        }
+    }
+
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<FeedChannel> {
         let mut peer = self.peers.remove(&feed)?;
@@ -404,7 +411,7 @@ impl PeerSession {
         if self.turns.is_behind(feed) {
             return self.transfer.no_share(now);
         }
-        self.transfer.share(self.sums.cost, self.turns.is_of(feed), now)
+        self.transfer.share(self.sums.cost, self.turns.is_of(feed), self.turns.has_starved(), now)
     }
 
     /// What an answer counts, if blocks have so many bytes.

@@ -14,11 +14,16 @@ use crate::log::log;
 use crate::replication::peer::FeedChannel;
 use crate::replication::replicate::PeerEvent;
 
+/// Bytes that a feed sends in its turn, if it has as many: some twenty small blocks with their proofs, or one that is large.
+const SENT_IN_TURN: usize = 8 << 10;
+
 /// Which feeds of a session have something to do. Whether a feed stands in a queue, its channel keeps.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     /// Feeds whose machines have something to send, each once, the next one first.
     active: VecDeque<FeedId>,
+    /// The feed that sent last, and how many bytes are left of its turn.
+    sends: Option<(FeedId, usize)>,
     /// Feeds that have more to ask for than there is room, each once, the next one first.
     starved: VecDeque<FeedId>,
     /// The one of these whose turn it is.
@@ -39,6 +44,19 @@ impl Turns {
     pub(super) fn activate_first(&mut self, feed: FeedId, peer: &mut FeedChannel) {
         if peer.has_output() && !mem::replace(&mut peer.place.active, true) {
             self.active.push_front(feed);
+        }
+    }
+
+    /// Notes that a feed sent so many bytes. It goes on before the others until its turn is over: to go from feed to feed costs an opening of
+    /// its files on either side.
+    pub(super) fn sent(&mut self, feed: FeedId, peer: &mut FeedChannel, bytes: usize) {
+        let left = self.sends.take().filter(|(of, _)| *of == feed).map_or(SENT_IN_TURN, |(_, left)| left);
+        match left.saturating_sub(bytes) {
+            0 => self.activate(feed, peer),
+            left => {
+                self.sends = Some((feed, left));
+                self.activate_first(feed, peer);
+            }
         }
     }
 
@@ -69,6 +87,10 @@ impl Turns {
 
     pub(super) fn next_starved(&mut self) -> Option<FeedId> {
         self.starved.pop_front()
+    }
+
+    pub(super) fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
     }
 
     /// Whether it is this feed's turn to ask for more.

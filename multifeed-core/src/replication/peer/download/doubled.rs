@@ -85,10 +85,11 @@ impl Download {
         share: &mut Share,
         now: Duration,
     ) -> Option<Request> {
-        if !share.has_room() || !self.has.get(index) || feed.has(index) {
+        let cost = share.cost(mean_size(feed));
+        if !share.has_room(cost) || !self.has.get(index) || feed.has(index) {
             return None;
         }
-        share.take(share.cost(mean_size(feed)));
+        share.take(cost);
         Some(self.ask_for(index, feed, reserved, share.through(), now))
     }
 

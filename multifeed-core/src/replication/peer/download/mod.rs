@@ -207,7 +207,7 @@ impl Download {
         if self.in_flight.len() >= room || self.has.is_empty() {
             return None;
         }
-        if !share.has_room() {
+        if !share.has_room(cost) {
             share.starve();
             return None;
         }
