@@ -9,7 +9,7 @@ use multifeed_proto::Node;
 
 use super::covered::Cover;
 use super::files::SIGNATURE;
-use super::{Cursor, Feed};
+use super::{CheckedSignature, Cursor, Feed};
 use crate::cores::journal::VerifiedSignature;
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
@@ -225,7 +225,8 @@ impl Feed {
         }
     }
 
-    /// The signature of a length, checked against the key. It is checked once for as long as the same bytes are read, of it and of the roots.
+    /// The signature of a length, checked against the key. The newest is kept while the feed is in use; an older one is checked once for as long as the
+    /// same bytes are read, of it and of the roots.
     ///
     /// # Errors
     /// The storage's error; [`StoreError::Damaged`] if it is not the writer's signature of that length.
@@ -239,9 +240,18 @@ impl Feed {
         if newest && self.lacks_signature() {
             return Ok(None);
         }
+        if let Some(CheckedSignature::Newest(signature)) = self.checked_signature.as_deref()
+            && newest
+            && self.verified.is_some_and(|(length, _)| length == blocks)
+        {
+            return Ok(Some(Signed { signature: *signature, roots: Vec::new() }));
+        }
         let Some(signature) = self.signature(storage, blocks)? else { return Ok(None) };
         let checksum = VerifiedSignature::checksum(&signature);
         if newest && (self.verified == Some((blocks, checksum)) || self.staged.signature(blocks - 1).is_some()) {
+            if self.verified == Some((blocks, checksum)) {
+                self.checked_signature = Some(Box::new(CheckedSignature::Newest(signature)));
+            }
             return Ok(Some(Signed { signature, roots: Vec::new() }));
         }
         let mut roots = Vec::new();
@@ -253,15 +263,18 @@ impl Feed {
             roots = older;
             merkle::root_hash(&roots)
         };
-        let this = (root_hash, checksum);
-        if self.served_signature.as_deref() != Some(&this) {
+        let is_known = match self.checked_signature.as_deref() {
+            Some(CheckedSignature::Older(root, known)) => (*root, *known) == (root_hash, checksum),
+            _ => false,
+        };
+        if !is_known {
             if !self.signature_is_valid(&root_hash, blocks, &signature) {
                 let why = format!(
                     "the signature of length {blocks} is not the writer's, or a root of that length is another"
                 );
                 return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
             }
-            self.served_signature = Some(Box::new(this));
+            self.checked_signature = Some(Box::new(CheckedSignature::Older(root_hash, checksum)));
         }
         Ok(Some(Signed { signature, roots }))
     }

@@ -78,8 +78,8 @@ pub struct Feed {
     bitfield: Bitfield,
     /// A length, and the checksum of a signature that was held against the key over it.
     verified: Option<(u64, [u8; 8])>,
-    /// The root hash and the checksum of a signature over it that was checked when it was last sent.
-    served_signature: Option<Box<([u8; 32], [u8; 8])>>,
+    /// The signature that was checked last.
+    checked_signature: Option<Box<CheckedSignature>>,
     staged: Staged,
     nodes: NodeCache,
     window: Window,
@@ -145,6 +145,15 @@ impl Opening {
 struct Cursor {
     block: u64,
     offset: u64,
+}
+
+/// A signature that was held against the key.
+#[derive(Debug)]
+enum CheckedSignature {
+    /// The one that `verified` tells of.
+    Newest([u8; SIGNATURE]),
+    /// One of a shorter length: the root hash, and its checksum. It is read again.
+    Older([u8; 32], [u8; 8]),
 }
 
 impl Feed {
@@ -379,7 +388,10 @@ impl Feed {
         for (kind, header) in missing.into_iter().filter(|_| feed.refused.is_none()) {
             Files { storage, slot }.write(kind, 0, &header)?;
         }
+        // It was read and checked just now, and is what is served first: 64 bytes instead of a file that is opened again.
+        let signature = feed.checked_signature.take();
         feed.trim();
+        feed.checked_signature = signature;
         Ok(feed)
     }
 
@@ -401,7 +413,7 @@ impl Feed {
             byte_length: 0,
             bitfield,
             verified: None,
-            served_signature: None,
+            checked_signature: None,
             staged: Staged::default(),
             nodes: NodeCache::default(),
             window: Window::default(),
@@ -526,6 +538,7 @@ impl Feed {
         self.window = Window::default();
         self.large = Large::default();
         self.verifying = OnceCell::new();
+        self.checked_signature = None;
         if let Some(writer_key) = &mut self.writer_key {
             writer_key.rest();
         }
@@ -545,6 +558,7 @@ impl Feed {
     /// Notes the signature of a length, which was held against the key.
     fn verified(&mut self, length: u64, signature: &[u8; SIGNATURE]) {
         self.verified = Some((length, VerifiedSignature::checksum(signature)));
+        self.checked_signature = Some(Box::new(CheckedSignature::Newest(*signature)));
     }
 
     /// A node that is held: staged, or read from `tree`.
