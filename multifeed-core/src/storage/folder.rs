@@ -22,7 +22,7 @@ pub(super) enum Access {
     Write,
     /// The same, made if it is absent.
     Make,
-    /// To be written, and made: fails if anything has the name.
+    /// To be read and written, and made: fails if anything has the name.
     MakeNew,
 }
 
@@ -224,8 +224,9 @@ mod unix {
         /// Opens a file in this folder; `None` if nothing has the name, and it must not be made.
         pub(in crate::storage) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
             let makes = matches!(access, Access::Make | Access::MakeNew);
-            // Looked at first: to open a device can set it off.
-            let link = match self.look(name)? {
+            // Looked at first: to open a device can set it off. What must not exist is not opened if it does.
+            let there = if access == Access::MakeNew { None } else { self.look(name)? };
+            let link = match there {
                 None if !makes => return Ok(None),
                 None | Some(Found::File) => false,
                 Some(Found::Link | Found::HardLink) if follow => true,
@@ -237,7 +238,7 @@ mod unix {
                 Access::Read => OFlags::RDONLY,
                 Access::Write => OFlags::RDWR,
                 Access::Make => OFlags::RDWR | OFlags::CREATE,
-                Access::MakeNew => OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+                Access::MakeNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             };
             if !link {
                 flags |= OFlags::NOFOLLOW;
@@ -448,7 +449,7 @@ mod elsewhere {
                 Some(found) => return Err(not_regular(found)),
             };
             let mut options = OpenOptions::new();
-            options.read(access != Access::MakeNew).write(access != Access::Read);
+            options.read(true).write(access != Access::Read);
             // What a dangling link names is not made.
             options.create(access == Access::Make && !link).create_new(access == Access::MakeNew);
             let file = match options.open(self.path.join(name)) {

@@ -39,15 +39,28 @@ impl Folders {
 
     /// A file of the store, unless it is absent and not to be made.
     pub(super) fn open(&mut self, paths: &Paths, id: FileId, access: Access) -> io::Result<Option<Opened>> {
-        let follow = self.follow;
-        let folder = match access {
-            Access::Make | Access::MakeNew => self.make(paths, id)?,
-            Access::Read | Access::Write => match self.of(paths, id)? {
-                Some(folder) => folder,
-                None => return Ok(None),
-            },
-        };
-        folder.file(id.kind.name(), access, follow)
+        let (name, follow) = (id.kind.name(), self.follow);
+        // What is made, or is the store's own, is made in a place that is looked at. Before a feed is written to, its place was looked at already.
+        let makes = matches!(access, Access::Make | Access::MakeNew);
+        if !makes || (access == Access::Make && !paths.is_in_root(id)) {
+            let exists = if makes { Access::Write } else { access };
+            let opened = match self.of(paths, id)? {
+                Some(folder) => folder.file(name, exists, follow)?,
+                None => None,
+            };
+            if opened.is_some() || !makes {
+                return Ok(opened);
+            }
+        }
+        let folder = self.make(paths, id)?;
+        if access == Access::Make && !paths.is_in_root(id) {
+            match folder.file(name, Access::MakeNew, follow) {
+                // Somebody else made it just now.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made,
+            }
+        }
+        folder.file(name, access, follow)
     }
 
     /// The folder that a file is in, if it exists.
