@@ -199,7 +199,16 @@ impl Transfer {
 
     fn share_of(&self, room: u64, at: Duration) -> Share {
         let scattered = self.budget.rate.is_some() && self.budget.link.bytes() < SCATTERED_BUDGET;
-        Share { room, beyond: 0, unknown: self.budget.mean, starved: false, scattered, asked: 0, at, through: self.asked }
+        Share {
+            room,
+            beyond: 0,
+            unknown: self.budget.mean,
+            starved: false,
+            scattered,
+            asked: 0,
+            at,
+            through: self.asked,
+        }
     }
 
     /// A feed used its share.
