@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::file;
-use link::{Store, closed, findings, store, sync};
+use link::{Link, Store, closed, findings, store, sync};
 use multifeed_core::feed::Finding;
-use multifeed_core::{FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Storage, StoreError};
+use multifeed_core::{
+    FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, RepairedInMemory, Replicate, Storage, StoreError,
+};
 
 const BLOCKS: u64 = 20;
 
@@ -143,6 +145,23 @@ fn an_audit_makes_a_rotten_leaf_again_of_its_block() {
 
 /// What rots in a store that is open, or where opening does not look. Of the blocks that it is in nothing false is served, the others go on, and so
 /// does every other feed. It is reported once for a session.
+#[test]
+fn a_store_that_is_only_read_closes_well_whatever_rotted_in_it() {
+    for own in [true, false] {
+        let (stores, damaged) = with_lost(own, 2 * BLOCKS - 1, None);
+        let mut disk = closed(&stores[damaged]);
+        disk.write_at(file(0, FileKind::Data), 45, b"rot").unwrap();
+        let mut reading = Multifeed::open(RepairedInMemory::new(disk), Options::default()).unwrap();
+        let mut other = store();
+        let mut link = Link::between(&mut reading, &mut other, [Replicate::default(), Replicate::default()]);
+        link.run_between(&mut reading, &mut other, Duration::ZERO);
+        let damage = |event: &PeerEvent| matches!(event, PeerEvent::Damaged { .. });
+        assert!(link.events[0].iter().any(damage), "own: {own}: {:?}", link.events[0]);
+        link.close(&mut reading, &mut other);
+        reading.close().map(drop).unwrap_or_else(|error| panic!("own: {own}: {error}"));
+    }
+}
+
 #[test]
 fn what_rotted_is_not_served_and_the_rest_is() {
     // In the middle of a block, and of nodes above the leaves: hash and size.

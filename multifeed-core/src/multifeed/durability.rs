@@ -393,7 +393,8 @@ impl<S: Storage> Multifeed<S> {
         let mut result = self.follow_removal();
         let mut any_synced = self.cores.durability.syncs();
         for id in self.feeds().collect::<Vec<_>>() {
-            if self.slot(id).feed.is_staged() {
+            // Nothing is to be written of a store that is only read: what waits is that blocks which rotted are not held.
+            if self.slot(id).feed.is_staged() && !self.cores.storage.is_read_only() {
                 result = result.and(self.touch(id));
                 result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.cores.storage));
             }
