@@ -17,7 +17,7 @@ use crate::multifeed::{FeedSlot, Multifeed};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// Nothing is in the folder that a repair would not keep.
-const SPARE: &str = "`verify --repair` takes in what only that folder has, and removes it";
+const SPARE: &str = "`verify --repair` takes in what only that folder has, and removes it, while no session runs; what is damaged in both comes by a sync first";
 const TWO_KEYS: &str =
     "nothing was changed in either, as a secret key is in both, or was in one; move the one away that has less";
 const IN_SESSION: &str =
