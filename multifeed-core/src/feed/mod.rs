@@ -388,10 +388,7 @@ impl Feed {
         for (kind, header) in missing.into_iter().filter(|_| feed.refused.is_none()) {
             Files { storage, slot }.write(kind, 0, &header)?;
         }
-        // It was read and checked just now, and is what is served first: 64 bytes instead of a file that is opened again.
-        let signature = feed.checked_signature.take();
         feed.trim();
-        feed.checked_signature = signature;
         Ok(feed)
     }
 

@@ -79,10 +79,10 @@ macro_rules! conformance_on_slow_links {
         $crate::conformance!($adapter, networker: a_networker_carries_what_both_sides_have, root_keys_that_differ_are_reported, two_connections_to_one_peer_become_one);
         $crate::conformance!($adapter, flow: a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, many_sessions_at_once);
         $crate::conformance!($adapter, reads: fetching_waits_for_a_block, fetching_ends_with_typed_errors, dropping_a_fetch_ends_it,
-            downloads_of_ranges_and_blocks, seeks, updates, clearing_and_auditing, events_of_a_feed,
+            downloads_of_ranges_and_blocks, seeks, updates, clearing_and_auditing, what_is_given_up_is_fetched_again, events_of_a_feed,
             signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);
         $crate::conformance!($adapter, policy: a_feed_of_nothing_comes_with_its_first_block, offers_past_the_limit_are_told,
-            a_policy_says_what_is_told_and_taken, what_a_remote_brings_is_bounded);
+            a_policy_says_what_is_told_and_taken, a_policy_that_changes_acts_on_running_sessions, what_a_remote_brings_is_bounded);
         $crate::conformance!($adapter, state: in_sync_again_and_again, waiting_for_in_sync_ends, holes_are_named,
             what_is_synced_to_disk_outlives_a_power_cut, a_writer_comes_back_by_its_key_pair);
         $crate::conformance!($adapter, streams: several_multifeeds_on_one_stream, equal_ones_share_a_stream, a_root_key_that_one_side_lacks_ends_alone,
