@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::find;
 use super::folder::is_corestore;
-use super::opening::{close, open};
+use super::opening::{cannot_open, close, open, wait_for_lock};
 use super::reading::{close_read, open_to_read};
 use crate::args::{Global, KeyExport, KeyImport};
 use crate::error::{CliError, code};
@@ -105,7 +105,7 @@ pub(super) async fn import(
         checked => checked,
     };
     if close(&multi, is_here, output).await? {
-        put(global, &options, &pair, &name)?;
+        put(global, &options, &pair, &name).await?;
     }
     let multi = open(global, options, output).await?;
     let result = match multi.feed(pair.public_key()) {
@@ -162,9 +162,10 @@ fn sync_first(exported: &Exported, here: &str) -> CliError {
 }
 
 /// Puts the secret key and the name beside a feed that is here, as JS has a writer.
-fn put(global: &Global, options: &Options, pair: &KeyPair, name: &str) -> Result<(), CliError> {
-    let mut storage =
-        FileStorage::open_with(&global.store, options.files.clone()).map_err(multifeed_tokio::Error::Store)?;
+async fn put(global: &Global, options: &Options, pair: &KeyPair, name: &str) -> Result<(), CliError> {
+    let open =
+        async || FileStorage::open_with(&global.store, options.files.clone()).map_err(multifeed_tokio::Error::Store);
+    let mut storage = wait_for_lock(global, open).await.map_err(|error| cannot_open(error, global))?;
     let slot = slot_of(&mut storage, &pair.public_key());
     let put = slot.and_then(|slot| {
         let slot = slot.ok_or(std::io::ErrorKind::NotFound)?;

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use multifeed_tokio::{
     Corestore, DEFAULT_ROOT_KEY, Error, Feed, FeedKey, FileStorage, FileStorageOptions, Multifeed, Options, PeerLimits,
     Rearranged, StoreError, Unsupported, is_object_property,
 };
+use tokio::time::{Instant, sleep};
 
 use super::{holder, listener};
 use crate::args::{Bounds, Global};
@@ -14,11 +16,16 @@ use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{Output, count, one_line};
 use crate::problems::warn_of;
 
+/// How long a command waits for the lock of a store, which others that read it have for a moment each, and how often it tries.
+const LOCK_TIME: Duration = Duration::from_secs(3);
+const TRY_EVERY: Duration = Duration::from_millis(30);
+
 /// Opens the store, and makes it if there is none. Reports feeds in it that cannot be opened on stderr; the
 /// others are unharmed.
 pub(super) async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
     check_unserved(global).await?;
-    let multi = open_either(global, options).await.map_err(|error| cannot_open(error, global))?;
+    let multi = wait_for_lock(global, async || open_either(global, options.clone()).await).await;
+    let multi = multi.map_err(|error| cannot_open(error, global))?;
     warn(&multi, global, Repaired::OnDisk, output).await?;
     Ok(multi)
 }
@@ -44,7 +51,8 @@ pub(super) async fn open_several(
     options: Options,
     keys: &[FeedKey],
 ) -> Result<Vec<Multifeed>, CliError> {
-    let store = Corestore::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
+    let store = wait_for_lock(global, async || Corestore::open(&global.store, options.clone()).await).await;
+    let store = store.map_err(|error| cannot_open(error, global))?;
     in_corestore(&store, global, keys).await
 }
 
@@ -68,6 +76,24 @@ pub(super) async fn check_unserved(global: &Global) -> Result<(), CliError> {
             Err(cannot_open(Error::Store(StoreError::Locked { slot: None, file: None, path }), global))
         }
         false => Ok(()),
+    }
+}
+
+/// Opens what `open` opens, in turns with other processes: if one has the store's lock, it has some time to end. One that listens has the store
+/// for long, and is not waited for.
+pub(super) async fn wait_for_lock<T>(global: &Global, open: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let until = Instant::now() + LOCK_TIME;
+    let mut first = true;
+    loop {
+        match open().await {
+            Err(Error::Store(StoreError::Locked { .. }))
+                if Instant::now() < until && !listener::is_served(&global.store).await => {}
+            opened => return opened,
+        }
+        if std::mem::take(&mut first) {
+            tracing::debug!("{} is locked: waiting for it", global.store.display());
+        }
+        sleep(TRY_EVERY).await;
     }
 }
 

@@ -9,8 +9,8 @@ use multifeed_tokio::{
 };
 
 use super::opening::{
-    Repaired, cannot_open, check_unserved, in_corestore, open_either, problems, repairs, root_key, warn, warn_lasting,
-    warn_of_store, warn_unsupported,
+    Repaired, cannot_open, check_unserved, in_corestore, open_either, problems, repairs, root_key, wait_for_lock, warn,
+    warn_lasting, warn_of_store, warn_unsupported,
 };
 use crate::args::Global;
 use crate::error::{CliError, code};
@@ -199,7 +199,8 @@ pub(super) async fn open_to_serve(
     output: &Output,
 ) -> Result<(Multifeed, bool), CliError> {
     check_unserved(global).await?;
-    let (multi, only_reads) = match open_either(global, options.clone()).await {
+    let opened = wait_for_lock(global, async || open_either(global, options.clone()).await).await;
+    let (multi, only_reads) = match opened {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {
             let multi = open_unwritten(global, options, Unwritten::ReadOnly).await?;
             output.warn(&format!("nothing is fetched, as the store cannot be written: {error}"));
@@ -223,7 +224,8 @@ pub(super) async fn open_all_to_serve(
         return Ok((vec![multi], only_reads));
     }
     check_unserved(global).await?;
-    let (store, only_reads) = match Corestore::open(&global.store, options.clone()).await {
+    let opened = wait_for_lock(global, async || Corestore::open(&global.store, options.clone()).await).await;
+    let (store, only_reads) = match opened {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {
             output.warn(&format!("nothing is fetched, as the store cannot be written: {error}"));
             let mut options = options;
