@@ -2,6 +2,7 @@
 
 use crate::common;
 
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -160,4 +161,26 @@ fn an_address_that_does_not_answer_is_waited_for_as_long_as_was_said() -> Result
     let redial = retrying.event("redial")?;
     ensure!(redial["message"].to_string().contains("no answer within 1 s"), "{redial}");
     retrying.kill()
+}
+
+/// A listener that takes the connection and says nothing: that is why it is dialled again.
+#[test]
+fn what_never_shakes_hands_is_dialled_again_for_that_reason() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let store = Store::new()?;
+    let args = ["sync", &address, "--timeout", "1", "--retry"];
+    let mut retrying = Running::start(&[&store.option()[..], &["--json"], &args].concat())?;
+    let message = retrying.event("redial")?["message"].as_str().context("no reason")?.to_owned();
+    ensure!(message.contains("handshake"), "{message}");
+    retrying.kill()?;
+    let mut people = common::command(&[&store.option()[..], &args].concat());
+    let mut people = people.stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(people.stdout.take().context("no stdout")?).read_line(&mut line)?;
+    people.kill()?;
+    people.wait()?;
+    ensure!(line.starts_with("connecting again in ") && line.trim_end().ends_with(&message), "{line}");
+    drop(listener);
+    Ok(())
 }

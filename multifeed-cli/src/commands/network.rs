@@ -164,6 +164,8 @@ pub(super) struct Roots<'a> {
     lines: LineLimit,
     /// Why the last connection that was dialled came to nothing.
     came_to_nothing: Option<String>,
+    /// As that, of one that nobody was connected on: nothing was said of it yet.
+    unanswered: Option<String>,
     /// The address that is dialled, if there is only one.
     dialled: Option<String>,
     /// Root keys that the store remembers once a peer has them.
@@ -243,6 +245,7 @@ impl<'a> Roots<'a> {
             stood: BTreeMap::new(),
             lines: LineLimit::default(),
             came_to_nothing: None,
+            unanswered: None,
             dialled: None,
             unproven: None,
             mismatched: BTreeSet::new(),
@@ -477,9 +480,13 @@ impl<'a> Roots<'a> {
                     }
                 }
             }
-            NetworkerEvent::Disconnected { connection, reason, error, in_sync, .. } => {
+            NetworkerEvent::Disconnected { connection, dial, reason, error, in_sync, .. } => {
                 let said = self.may_say(connection, now);
-                let Some(mut connected) = self.peers.remove(&connection) else { return Ok(None) };
+                let Some(mut connected) = self.peers.remove(&connection) else {
+                    let error = error.map(|error| CliError::from(SyncError::Session(error)));
+                    self.unanswered = error.filter(|_| dial.is_some()).map(|error| error.message().to_owned());
+                    return Ok(None);
+                };
                 let is_stranger = connected.ended.shared.is_empty();
                 let error = error.map(|error| CliError::from(SyncError::Session(error)));
                 let error = error.or(connected.mismatch.take());
@@ -514,7 +521,8 @@ impl<'a> Roots<'a> {
             }
             NetworkerEvent::Redial { after, error, .. } => {
                 let seconds = after.as_secs_f64();
-                let before = self.came_to_nothing.take();
+                let (before, unanswered) = (self.came_to_nothing.take(), self.unanswered.take());
+                let error = error.or(unanswered);
                 let why = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
                 let event = Event::Redial { seconds, message: error.or(before) };
                 let output = self.output.about(&PeerName { id: None, address: self.dialled.clone() });
