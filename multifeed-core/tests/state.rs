@@ -583,10 +583,7 @@ fn what_comes_back_at_once_is_missing_there() {
         let theirs = stores[2].feeds().next().map_or(0, |id| stores[2].info(id).unwrap().downloaded);
         let said =
             stores[1].peers(id).iter().find(|(id, _)| *id == peer(&link, 0)).and_then(|(_, info)| info.remote_blocks);
-        // It was sent one of those that were given up, so that it is asked again what it has: until it answers that is not known.
-        assert!(said.is_none_or(|said| said <= theirs), "it has {theirs} blocks, not {said:?}");
+        assert!(said.is_some_and(|said| said <= theirs), "it has {theirs} blocks, not {said:?}");
     }
-    let known =
-        stores[1].peers(id).iter().find(|(id, _)| *id == peer(&link, 0)).and_then(|(_, info)| info.remote_blocks);
-    assert_eq!((missing(&stores, &link), in_sync(&stores, &link)[0], known), (0, true, Some(60)));
+    assert_eq!((missing(&stores, &link), in_sync(&stores, &link)[0]), (0, true));
 }
