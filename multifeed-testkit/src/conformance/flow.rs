@@ -8,9 +8,11 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use futures_lite::future::zip;
 use multifeed_core::{FileId, Slot};
 use multifeed_driver::{
     Budget, DEFAULT_ROOT_KEY, MemoryStorage, Multifeed, Options, Replicate, Role, SessionError, Storage, SyncError,
+    Wait,
 };
 
 use super::{
@@ -320,6 +322,33 @@ impl Storage for Gated {
     fn close(&mut self) -> io::Result<()> {
         self.0.close()
     }
+}
+
+/// A call knows of each session that was begun before it, also if the store gets to both of them late.
+pub async fn a_call_knows_the_sessions_before_it<A: Adapter>() {
+    let a = memory().await;
+    let feed = filled(&a, "a", 7, 4, 9).await;
+    let gate = Gate::default();
+    let storage = Gated(MemoryStorage::default(), gate.clone());
+    let b = Multifeed::with_storage(storage, Options::default()).await.unwrap();
+    sync::<A>(&a, &b).await;
+    let copy = b.feed(feed.key()).unwrap();
+    copy.clear(3..).await.unwrap();
+    gate.shut();
+    let late = async {
+        let ends = connect::<A>(&a, &b, &Replicate::live().with_sparse(true));
+        let open = async {
+            A::sleep(Duration::from_millis(20)).await;
+            gate.open();
+        };
+        let (fetched, ()) = zip(copy.fetch_with(3, Wait::if_available()), open).await;
+        (fetched, ends)
+    };
+    // Making a writer is what the store is stuck at.
+    let (writer, (fetched, (left, right))) = zip(b.writer("w"), late).await;
+    writer.unwrap();
+    assert_eq!(fetched.unwrap(), feed.get(3).await.unwrap().unwrap());
+    hang_up(left, right).await;
 }
 
 /// The application's calls are answered while a session is busy.

@@ -84,7 +84,7 @@ macro_rules! conformance {
         $crate::conformance!($adapter, corestores: multifeeds_of_one_corestore, a_corestore_is_held_by_each_of_its_handles, closing_one_multifeed_of_a_corestore, plain_cores_of_a_corestore);
         $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks, every_feed_is_listed_once, one_live_side);
         $crate::conformance!($adapter, networker: a_networker_carries_what_both_sides_have, root_keys_that_differ_are_reported, two_connections_to_one_peer_become_one);
-        $crate::conformance!($adapter, flow: both_directions_full_with_one_slot, a_stuck_reader_stops_nobody_else, a_stuck_store_times_nobody_out, a_session_that_only_waits_ends,
+        $crate::conformance!($adapter, flow: both_directions_full_with_one_slot, a_call_knows_the_sessions_before_it, a_stuck_reader_stops_nobody_else, a_stuck_store_times_nobody_out, a_session_that_only_waits_ends,
             large_messages_take_turns, a_slow_message_gives_way_to_others, a_reader_that_is_stuck_gives_way_to_others, a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, an_accepted_call_completes, many_sessions_at_once);
         $crate::conformance!($adapter, reads: fetching_waits_for_a_block, fetching_ends_with_typed_errors, dropping_a_fetch_ends_it,
             downloads_of_ranges_and_blocks, streams_of_blocks, live_streams_end_with_their_multifeed, a_stream_waits_for_its_reader, a_sink_splits_and_batches, seeks, updates, clearing_and_auditing, what_is_given_up_is_fetched_again, events_of_a_feed, transfers_can_be_switched, signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);

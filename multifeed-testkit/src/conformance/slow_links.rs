@@ -77,7 +77,7 @@ macro_rules! conformance_on_slow_links {
         $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks,
             every_feed_is_listed_once, one_live_side);
         $crate::conformance!($adapter, networker: a_networker_carries_what_both_sides_have, root_keys_that_differ_are_reported, two_connections_to_one_peer_become_one);
-        $crate::conformance!($adapter, flow: a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, many_sessions_at_once);
+        $crate::conformance!($adapter, flow: a_full_disk_is_our_own_fault, a_call_knows_the_sessions_before_it, calls_go_on_during_a_sync, many_sessions_at_once);
         $crate::conformance!($adapter, reads: fetching_waits_for_a_block, fetching_ends_with_typed_errors, dropping_a_fetch_ends_it,
             downloads_of_ranges_and_blocks, seeks, updates, clearing_and_auditing, what_is_given_up_is_fetched_again, events_of_a_feed,
             signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);

@@ -217,7 +217,14 @@ impl<S: Storage> Store<S> {
 
     /// Takes what the mailbox holds, and does the calls in it.
     fn take(&mut self, timeout: Option<Duration>) {
+        let known = self.mail.links.len();
         self.holders.store.mailbox.take(timeout, &mut self.mail);
+        // A call knows of the sessions that were begun before it.
+        for at in known..self.mail.links.len() {
+            if let Some(link) = self.mail.links.get(at).filter(|link| link.peer.get().is_none()).cloned() {
+                self.connect(&link);
+            }
+        }
         if timeout != Some(Duration::ZERO) {
             self.looked_at = self.now();
         }
@@ -449,10 +456,7 @@ impl<S: Storage> Store<S> {
 
     /// A session rang: takes its events and its credit, or its end.
     fn serve(&mut self, link: &Arc<Link>) {
-        let peer = match link.peer.get() {
-            Some(&peer) => peer,
-            None => self.connect(link),
-        };
+        let Some(&peer) = link.peer.get() else { return };
         let delivery = link.collect(&mut self.events);
         if !self.peers.contains_key(&peer) {
             self.events.clear();
@@ -499,7 +503,7 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    fn connect(&mut self, link: &Arc<Link>) -> SessionId {
+    fn connect(&mut self, link: &Arc<Link>) {
         let set = link.options.set;
         if self.holders.multifeeds.get(&set).is_none_or(|opened| opened.closing) || self.closing {
             link.cancel();
@@ -513,7 +517,6 @@ impl<S: Storage> Store<S> {
         self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
         link.peer.get_or_init(|| peer);
         self.observe_new(link);
-        peer
     }
 
     fn is_connected(&self, peer: SessionId) -> bool {
