@@ -5,11 +5,16 @@
 use crate::common;
 
 use std::fs;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use common::{Done, Running, Store, command};
+use multifeed_testkit::js::JsPeer;
 use serde_json::Value;
 
 fn all_of(done: &Done) -> (Option<i32>, String, String) {
@@ -275,6 +280,103 @@ fn what_is_lost_through_a_live_sync_comes_back_on_it() -> Result<()> {
     serving.signal("TERM")?;
     serving.ended(0)?;
     store.checked()?;
+    Ok(())
+}
+
+/// Blocks that a peer was sent from here, of a feed that is written here and of another's, are fetched from it again on the session that is live
+/// as they are given up. Nothing is said to be missing at the peer that it has.
+#[test]
+fn what_a_peer_was_sent_comes_back_from_it_on_the_same_session() -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    for is_js in [false, true] {
+        let (store, other, third) = (Store::new()?, Store::new()?, Store::new()?);
+        let notes = store.append("notes", &["one", "two", "three"])?;
+        let more = third.append("more", &["four", "five", "six"])?;
+        let (serving, address) = third.serve(&[])?;
+        store.sync(address, &[])?.ended(0)?;
+        serving.kill()?;
+        let (mut js, mut serving) = (None, None);
+        let address = if is_js {
+            let (peer, address) = JsPeer::listen(&["--store", other.text(), "--live"])?;
+            js = Some(peer);
+            address
+        } else {
+            let (running, address) = other.serve(&["--live"])?;
+            serving = Some(running);
+            address
+        };
+        let mut live = store.sync(address, &["--live"])?;
+        live.wait_for("all sent", |event| event["blocks_sent"] == 6 && event["in_sync"] == true)?;
+        for (folder, key, all) in [("0", &notes, "onetwothree"), ("1", &more, "fourfivesix")] {
+            let data = fs::OpenOptions::new().write(true).open(store.path().join(folder).join("data"))?;
+            data.write_all_at(b"X", 4)?;
+            let done = store.run(&["--json", "verify", "--repair"])?;
+            ensure!(done.text().contains("given-up"), "{}", done.text());
+            live.until(|| store.run(&["cat", key]).is_ok_and(|done| done.text() == all))
+                .with_context(|| format!("folder {folder}, of JS: {is_js}"))?;
+        }
+        live.wait_for("in sync", |event| event["blocks_received"] == 2 && event["in_sync"] == true)?;
+        live.signal("INT")?;
+        let events = live.ended(0)?;
+        let end = events.last().context("no end")?;
+        ensure!(end["event"] == "closed" && end["holes"] == serde_json::json!([]), "{end}");
+        js.map_or(Ok(()), JsPeer::kill)?;
+        serving.map_or(Ok(()), Running::kill)?;
+        store.checked()?;
+    }
+    Ok(())
+}
+
+/// A connection to an address that passes on to the side that connects no more than so many bytes, until it is let go.
+fn held_back(to: SocketAddr, bytes: u64) -> Result<(SocketAddr, Sender<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (go, goes) = channel();
+    thread::spawn(move || {
+        let (near, _) = listener.accept()?;
+        let far = TcpStream::connect(to)?;
+        let (mut up, mut down) = (near.try_clone()?, far.try_clone()?);
+        thread::spawn(move || io::copy(&mut up, &mut &far));
+        io::copy(&mut (&mut down).take(bytes), &mut &near)?;
+        let _ = goes.recv();
+        io::copy(&mut down, &mut &near)?;
+        near.shutdown(std::net::Shutdown::Both)
+    });
+    Ok((address, go))
+}
+
+/// A peer bans or removes a feed of which not all is here: the session is not in sync, says how much is missing, and Ctrl-C ends it as such.
+#[test]
+fn a_feed_that_the_peer_gives_up_in_mid_transfer_is_not_in_sync() -> Result<()> {
+    const BLOCKS: usize = 600;
+    let (writer, peer) = (Store::new()?, Store::new()?);
+    let key = writer.append("many", &vec![vec![7u8; 50_000]; BLOCKS])?;
+    for how in [&["ban"][..], &["remove"]] {
+        let (serving, address) = writer.serve(&[])?;
+        peer.sync(address, &[])?.ended(0)?;
+        serving.kill()?;
+        let (serving, address) = peer.serve(&["--live"])?;
+        let (address, go) = held_back(address, 2_000_000)?;
+        let store = Store::new()?;
+        let mut live = store.sync(address, &["--live"])?;
+        live.received(1)?;
+        peer.run(&[how, &[&key]].concat())?.ok()?;
+        go.send(())?;
+        let standing =
+            live.wait_for("the end of the feed", |event| event["feeds"] == 0 && event["blocks_received"] != 0)?;
+        let missing = standing["missing"].as_u64().context("no number")?;
+        ensure!(standing["in_sync"] == false && missing > 0, "{how:?}: {standing}");
+        let status = store.run(&["status"])?.ok()?.text();
+        ensure!(!status.contains("in sync") && status.contains("missing here"), "{how:?}: {status}");
+        live.signal("INT")?;
+        let events = live.ended(130)?;
+        let [.., end, error] = &events[..] else { anyhow::bail!("{events:?}") };
+        ensure!(end["event"] == "closed" && end["in_sync"] == false && end["missing"] == missing, "{how:?}: {end}");
+        ensure!(error["message"].to_string().contains("not in sync"), "{how:?}: {error}");
+        assert_eq!(store.facts()?[0].downloaded + missing, BLOCKS as u64);
+        serving.kill()?;
+        peer.run(&["unban", &key])?.ok()?;
+    }
     Ok(())
 }
 

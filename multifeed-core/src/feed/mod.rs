@@ -461,6 +461,11 @@ impl Feed {
         self.writer_behind && self.downloaded() < self.length
     }
 
+    /// Blocks turned out to be corrupt, and are not held any more. A writer's too are fetched again, unlike those that were cleared.
+    pub(crate) fn lost(&mut self, blocks: &[std::ops::Range<u64>]) {
+        self.writer_behind |= self.writable() && !blocks.is_empty();
+    }
+
     /// Whether the signature of its length is lost, of a feed that the journal proves.
     pub(crate) fn lacks_signature(&self) -> bool {
         let is_verified = self.verified.is_some_and(|(length, _)| length == self.length);

@@ -94,6 +94,7 @@ impl<S: Storage> Multifeed<S> {
         let slot = slot_of(&mut self.feeds, id);
         slot.feed.flush(&mut self.cores.storage)?;
         let audit = slot.feed.audit_step(&mut self.cores.storage, from, max_bytes)?;
+        slot.feed.lost(&audit.dropped);
         self.retract(id, &audit.dropped);
         self.sync_unmarked(id, !audit.dropped.is_empty())?;
         Ok(audit)
@@ -117,6 +118,7 @@ impl<S: Storage> Multifeed<S> {
         let slot = slot_of(&mut self.feeds, id);
         slot.feed.flush(&mut self.cores.storage)?;
         let mut step = slot.feed.repair_step(&mut self.cores.storage, cursor, max_bytes)?;
+        slot.feed.lost(&step.dropped);
         self.retract(id, &step.dropped);
         self.sync_unmarked(id, !step.dropped.is_empty() || step.nodes_dropped > 0)?;
         if step.done {

@@ -64,8 +64,7 @@ impl<S: Storage> Multifeed<S> {
             self.outbox.push(MultifeedEvent::Blocks { id });
         }
         if !slot.unannounced.is_empty() {
-            let key = slot.feed.key();
-            self.sessions.values_mut().for_each(|session| session.outgrows(&key));
+            self.sessions.values_mut().for_each(|session| session.outgrows(id, &slot.feed));
         }
         let slot = &mut self.feeds[id.0 as usize];
         if slot.feed.is_held_back() {

@@ -135,6 +135,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// - a feed of both sides is damaged here, or has two histories;
     /// - the remote has more of one of our feeds, and that is not fetched;
+    /// - the remote of a live session told of blocks that are not here, and then took no more part in the feed, as one that bans it;
     /// - the store has a folder that could not be opened and that holds a feed which the session would exchange, whether the remote has that or
     ///   not;
     /// - the remote was asked what it has and never answers, does not bring a block that it announced, or does not agree to a feed that it

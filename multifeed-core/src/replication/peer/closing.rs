@@ -63,6 +63,15 @@ impl FeedChannel {
         Some(Deserted { even: self.standing.in_sync == 1, fetches: self.uploading && self.remote.downloading })
     }
 
+    /// Whether the remote of a live session serves nothing of the feed any more, and what it told of is to be fetched.
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.options.live
+            && self.state.was_opened()
+            && self.fetch.is_on()
+            && !self.is_sparse()
+            && !self.remote.uploading
+    }
+
     /// Whether, as the channel closes, the session has to end, and the remote hears of nothing new that is here and that it could have.
     pub(crate) fn hears_no_more(&self) -> bool {
         self.state.was_opened()

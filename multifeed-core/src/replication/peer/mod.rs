@@ -287,6 +287,10 @@ impl FeedChannel {
         }
         let mut released = false;
         if !uploading {
+            if self.options.live {
+                // What it told of stays missing, as one of ours that bans the feed brings no more.
+                self.download.cut();
+            }
             let asked = self.download.stop();
             released = self.free(asked, work.reserved);
         }
@@ -298,10 +302,13 @@ impl FeedChannel {
         released
     }
 
-    /// Blocks were given up here. If what the remote has is fetched, they are too: it is asked again what it has, if it spoke of as many.
+    /// Blocks were given up here. If what the remote has is fetched, they are too: it is asked again what it has, if it spoke of as many or was sent any.
     pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
         self.download.given_up(&blocks);
-        if self.fetch.is_on() && !self.is_sparse() && blocks.start < self.download.remote_len() {
+        // Of what it was sent from here it need not have told.
+        let was_sent = self.upload.was_asked() && !self.remote_missing.lacks_all(&blocks);
+        let may_have = blocks.start < self.download.remote_len() || was_sent;
+        if self.fetch.is_on() && !self.is_sparse() && may_have {
             self.download.ask_again();
         }
         if self.options.observed {
@@ -512,6 +519,8 @@ impl FeedChannel {
         if !was_on {
             self.send_status(self.uploading, true);
         }
+        // What it has of what was sent to it from here it need not have told.
+        self.download.ask_again();
         self.download.retry_requests();
     }
 

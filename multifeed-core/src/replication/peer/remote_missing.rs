@@ -72,6 +72,11 @@ impl RemoteMissing {
         self.0.as_deref().is_some_and(|account| account.blocks.get(index) || account.given_up.get(index))
     }
 
+    /// Whether the remote lacks all blocks of a range, as far as it told.
+    pub(super) fn lacks_all(&self, blocks: &Range<u64>) -> bool {
+        self.0.as_deref().is_some_and(|account| account.blocks.run_end(blocks.start, blocks.end) >= blocks.end)
+    }
+
     /// Whether a block was sent lately, or will be.
     pub(super) fn was_sent(&self, index: u64) -> bool {
         let sent =

@@ -9,6 +9,7 @@ use multifeed_proto::{Command, FeedKey, Message, Token};
 use super::{Channel, PeerSession};
 use crate::feed::Feed;
 use crate::ids::FeedId;
+use crate::replication::missing_ranges;
 use crate::replication::peer::{Deserted, Left};
 use crate::sets::sparse_bits::SparseBits;
 
@@ -57,6 +58,8 @@ pub(super) struct DesertedFeeds {
     even: BTreeSet<FeedKey>,
     /// Those of which they did not, each with how many blocks the remote lacked.
     uneven: BTreeMap<FeedKey, u64>,
+    /// Those that the remote said before that it takes no part in any more, each with how many blocks are missing here that it told of.
+    cut_short: BTreeMap<FeedKey, u64>,
 }
 
 impl DesertedFeeds {
@@ -71,11 +74,17 @@ impl DesertedFeeds {
     fn remove(&mut self, feed: &FeedKey) {
         self.even.remove(feed);
         self.uneven.remove(feed);
+        self.cut_short.remove(feed);
     }
 
     /// Whether both sides hold the same of each, as far as that is known.
     pub(super) fn are_even(&self) -> bool {
-        self.uneven.is_empty()
+        self.uneven.is_empty() && self.cut_short.is_empty()
+    }
+
+    /// How many blocks are missing here that the remote told of.
+    pub(super) fn missing_here(&self) -> u64 {
+        self.cut_short.values().sum()
     }
 
     /// How many blocks the remote lacked of them.
@@ -137,9 +146,17 @@ impl PeerSession {
     }
 
     /// Blocks of a feed are here that were not before.
-    pub(crate) fn outgrows(&mut self, feed: &FeedKey) {
-        if self.deserted.even.remove(feed) {
-            self.deserted.uneven.insert(*feed, 0);
+    pub(crate) fn outgrows(&mut self, id: FeedId, feed: &Feed) {
+        let key = feed.key();
+        if self.deserted.even.remove(&key) {
+            self.deserted.uneven.insert(key, 0);
+        }
+        if let Some(missing) = self.deserted.cut_short.get_mut(&key) {
+            let all = 0..u64::MAX;
+            *missing = self.left.get(&id).map_or(0, |(_, blocks)| missing_ranges::coming(feed, blocks, &all));
+            if *missing == 0 {
+                self.deserted.cut_short.remove(&key);
+            }
         }
     }
 
@@ -163,6 +180,10 @@ impl PeerSession {
             self.deserted.uneven.insert(feed.key(), 0);
         }
         let Left { told, blocks, given_up } = peer.left(feed);
+        if peer.was_cut_short() && !blocks.is_empty() {
+            self.deserted.cut_short.insert(feed.key(), blocks.count());
+            self.progress_due |= self.observed;
+        }
         let outgrown = told && feed.is_settled() && peer.hears_no_more() && !self.is_over();
         if outgrown {
             self.not_taken.watch(id);

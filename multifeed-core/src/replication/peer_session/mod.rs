@@ -638,7 +638,7 @@ impl PeerSession {
             },
             per_second: self.meter.per_second(now),
             unwritten: self.waiting_for_disk() + self.dropped,
-            missing_here: missing_here + given_up + self.given_up.blocks(),
+            missing_here: missing_here + given_up + self.given_up.blocks() + self.deserted.missing_here(),
             bytes_missing_here: bytes_missing[0],
             missing_there: missing_there
                 + self.not_taken.blocks()
