@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use multifeed_testkit::js::JsPeer;
-use multifeed_tokio::{Multifeed, Replicate, Replication, Role};
+use multifeed_tokio::{Feed, Multifeed, Replicate, Replication, Role, SyncTotals};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -17,7 +17,8 @@ const STORES: usize = 8;
 const BLOCKS: u64 = 10;
 
 /// Brings a feed of each store to one JS peer, all at once and not live. JS offers each feed to the others before it has a block of it, and
-/// hears that they do not wait for any. It never closes those channels: it was still fetching when it heard that.
+/// hears that they do not wait for any. What it has by then is not always known to all: it ends a session whose remote waits for nothing as soon
+/// as a feed is complete. Then each side says what it did not get, and the sessions after it bring that.
 async fn feeds_of_many_at_once(role: Role) {
     let mut peer = js(|| JsPeer::spawn(&[]));
     let mut stores: Vec<Multifeed> = Vec::new();
@@ -34,22 +35,33 @@ async fn feeds_of_many_at_once(role: Role) {
     for multi in &stores {
         syncs.push(connect(&mut peer, multi, role, &listens).await);
     }
-    let mut ends = Vec::new();
-    for sync in syncs {
-        let end = timeout(Duration::from_secs(30), sync.finish()).await.expect("it hangs");
-        ends.push(end.unwrap_or_else(|error| panic!("{error}; {}", peer.history())).moved);
-    }
     let all = STORES as u64 * BLOCKS;
-    assert_eq!(held(&mut peer), all, "{ends:?}; {}", peer.history());
-    // Each also got what the others brought.
-    for end in ends {
-        assert_eq!(
-            (end.blocks_received, end.missing, end.not_taken),
-            (all - BLOCKS, 0, 0),
-            "{end:?}; {}",
-            peer.history()
-        );
+    let mut sent = 0;
+    for sync in syncs {
+        let end = ended(sync, &peer).await;
+        sent += end.blocks_sent;
+        // Its own feed was taken, or is said not to have been.
+        assert_eq!(BLOCKS - end.blocks_sent, BLOCKS * end.not_taken, "{end:?}; {}", peer.history());
+        assert!(end.blocks_received + end.missing <= all - BLOCKS, "{end:?}; {}", peer.history());
     }
+    assert_eq!(held(&mut peer), sent, "{}", peer.history());
+    // One after the other: first JS gets what it did not take, and then each what the others brought.
+    for _ in 0..2 {
+        for multi in &stores {
+            let end = ended(connect(&mut peer, multi, role, &listens).await, &peer).await;
+            assert_eq!((end.missing, end.not_taken), (0, 0), "{end:?}; {}", peer.history());
+        }
+    }
+    assert_eq!(held(&mut peer), all, "{}", peer.history());
+    for multi in &stores {
+        let here: u64 = multi.feeds().iter().map(Feed::downloaded).sum();
+        assert_eq!(here, all, "{}", peer.history());
+    }
+}
+
+async fn ended(sync: Replication, peer: &JsPeer) -> SyncTotals {
+    let end = timeout(Duration::from_secs(30), sync.finish()).await.expect("it hangs");
+    end.unwrap_or_else(|error| panic!("{error}; {}", peer.history())).moved
 }
 
 /// The blocks that JS holds.
