@@ -315,6 +315,81 @@ fn a_writer_alone_loses_no_more_than_the_sector_told_of() {
     }
 }
 
+/// Parts of `tree` that are zeros, anything, or stand in the wrong place, and whether there was one in each.
+fn parts_of_the_tree(case: &mut Case, size: u64, step: u64) -> Vec<(u64, Vec<u8>)> {
+    let tree = case.disks[case.rots].contents(file(0, FileKind::Tree)).unwrap();
+    let mut rng = StdRng::seed_from_u64(size);
+    let places = (0..tree.len() as u64 - size).step_by(step as usize).map(|at| at.max(32));
+    places
+        .flat_map(|at| {
+            let anything = (0..size).map(|_| rng.random()).collect();
+            // Nodes that stand where others did, all of them whole but the first and the last.
+            let from = 32 + (at as usize + 2560) % (tree.len() - 32 - size as usize);
+            [vec![0; size as usize], anything, tree[from..][..size as usize].to_vec()].map(|bytes| (at, bytes))
+        })
+        .collect()
+}
+
+/// What a repair without a peer gives up for each of these parts of `tree`; all else is read.
+fn given_up_alone(case: &Case, at: u64, bytes: &[u8]) -> u64 {
+    let what = format!("rots: {}, {} bytes at {at}", case.rots, bytes.len());
+    let mut rotten =
+        Case { blocks: case.blocks.clone(), disks: case.disks.clone(), rots: case.rots, cleared: case.cleared.clone() };
+    rotten.rot(FileKind::Tree, at, bytes);
+    let mut store = Multifeed::open(rotten.disks[rotten.rots].clone(), Options::default()).unwrap();
+    let id = store.feeds().next().unwrap();
+    let done = repair(&mut store, id, 10_000);
+    let kept = (0..).zip(&case.blocks).filter(|(index, block)| match store.get(id, *index).unwrap() {
+        Some(read) => {
+            assert_eq!(read, block, "{what}: block {index}");
+            true
+        }
+        None => false,
+    });
+    let lost = case.blocks.len() as u64 - kept.count() as u64;
+    if lost == 0 {
+        assert!(done.dropped.is_empty() && done.nodes_dropped == 0, "{what}: {done:?}");
+        assert_eq!(findings(&mut store, id), [], "{what}");
+        let tree = |disk: &MemoryStorage| disk.contents(file(0, FileKind::Tree)).unwrap();
+        assert_eq!(tree(store.storage()), tree(&case.disks[case.rots]), "{what}");
+    }
+    lost
+}
+
+/// Some 90 bytes each, which are all alike in some: then what is in the wrong place may look right.
+fn lines(count: u64, batch: u64, alike: bool) -> Vec<Vec<Bytes>> {
+    let line = |index: u64| match alike {
+        true => Bytes::from(vec![b'a'; (index * 37 % 90) as usize]),
+        false => Bytes::from(format!("{index} {}", "x".repeat((index * 37 % 90) as usize))),
+    };
+    (0..count / batch).map(|append| (append * batch..(append + 1) * batch).map(line).collect()).collect()
+}
+
+/// The two or three nodes that 40 bytes are of, or one more: the sizes of the nodes around them tell where the blocks are, and the blocks what the nodes were.
+#[test]
+fn forty_bytes_of_the_tree_cost_no_block() {
+    for (rots, batch, alike) in [(0, 1, false), (0, 109, true), (1, 109, false), (0, 10, true)] {
+        let mut case = Case::new(lines(109, batch, alike), rots);
+        for (size, step) in [(40, 120), (40, 200), (72, 520)] {
+            for (at, bytes) in parts_of_the_tree(&mut case, size, step) {
+                assert_eq!(given_up_alone(&case, at, &bytes), 0, "rots: {rots}, {size} bytes at {at}");
+            }
+        }
+    }
+}
+
+/// A sector has the leaves of six or seven blocks in a row, of which only the sum of the lengths is known. Their signatures tell the length of each.
+#[test]
+fn a_sector_of_the_tree_costs_no_block_whose_length_was_signed() {
+    for alike in [false, true] {
+        let mut case = Case::new(lines(400, 1, alike), 0);
+        let end = 768 * 40;
+        for (at, bytes) in parts_of_the_tree(&mut case, 512, 2560).into_iter().filter(|(at, _)| *at < end) {
+            assert_eq!(given_up_alone(&case, at, &bytes), 0, "{alike}: at {at}");
+        }
+    }
+}
+
 /// A writer that cleared most of the blocks beside its last one, and lost nodes above them: that the last one is provable again after a session hangs on nodes of
 /// which nothing is held below.
 #[test]

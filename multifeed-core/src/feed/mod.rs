@@ -17,6 +17,7 @@ pub(crate) mod local_name;
 mod oversized;
 mod put;
 mod read;
+mod rebuild;
 mod recovery;
 mod repair;
 #[cfg(test)]

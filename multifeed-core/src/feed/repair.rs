@@ -8,6 +8,7 @@ use multifeed_proto::Node;
 use super::Feed;
 use super::covered::Cover;
 use super::files::{Files, NODE, SIGNATURE, node_offset};
+use super::rebuild::{PAGE_COST, Region};
 use super::verify::{LEAF_COST, NODE_COST, SIGNATURE_COST};
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
@@ -20,6 +21,8 @@ pub struct RepairCursor {
     position: u64,
     /// Nodes that were passed and are looked at when all below them was.
     passed: Vec<u64>,
+    /// Pages of `tree` that are being rebuilt.
+    regions: Vec<Region>,
     /// Whether anything is wrong with the tree or a block. If nothing is, all blocks are where the nodes say.
     damaged: bool,
     /// Some node is not what those below it make: parts of the tree may be in the wrong place. Otherwise, what is lost is lost, and the rest is right.
@@ -30,8 +33,10 @@ pub struct RepairCursor {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
-    /// Nodes that the rest proves: they tell where blocks begin.
+    /// Nodes that the rest proves with the blocks around them, page by page.
     #[default]
+    Pages,
+    /// Nodes that the rest proves: they tell where blocks begin.
     Proven,
     Blocks,
     /// All nodes, now that leaves are the hashes of the blocks that are held.
@@ -132,6 +137,7 @@ impl Feed {
         let mut work = 0;
         while work < max_bytes.max(1) {
             let cost = match cursor.stage {
+                Stage::Pages => self.rebuild_on(storage, cursor, &mut step)?,
                 Stage::Proven | Stage::Nodes => self.repair_next_node(storage, cursor, &mut step, erased)?,
                 Stage::Unmarked => self.find_next_unmarked(storage, cursor, erased)?,
                 Stage::Signatures => self.repair_next_signature(storage, cursor, &mut step)?,
@@ -142,6 +148,7 @@ impl Feed {
                 None => {
                     cursor.position = 0;
                     cursor.stage = match cursor.stage {
+                        Stage::Pages => Stage::Proven,
                         Stage::Proven => Stage::Blocks,
                         Stage::Nodes if std::mem::take(&mut cursor.given_up) => Stage::Nodes,
                         Stage::Nodes if cursor.damaged => Stage::Placed,
@@ -153,6 +160,25 @@ impl Feed {
             }
         }
         Ok(step)
+    }
+
+    /// Rebuilds on, or looks for the next page of `tree` in which nodes are wrong. `None`: there is none.
+    fn rebuild_on<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut RepairCursor,
+        step: &mut Repair,
+    ) -> Result<Option<usize>, StoreError> {
+        let Some(region) = cursor.regions.last_mut() else {
+            let Some((regions, next)) = self.next_regions(storage, cursor.position)? else { return Ok(None) };
+            (cursor.regions, cursor.position) = (regions, next);
+            return Ok(Some(PAGE_COST));
+        };
+        let cost = self.rebuild_next(storage, region, step)?;
+        if cost.is_none() {
+            cursor.regions.pop();
+        }
+        Ok(Some(cost.unwrap_or(NODE_COST)))
     }
 
     /// Writes zeros over nodes that are no longer held: JS reads nodes without asking for their marks.
@@ -310,7 +336,7 @@ impl Feed {
         Ok(above.is_some() && beside.and_then(|beside| merkle::parent_of(node, beside)) == above)
     }
 
-    fn make_again(&mut self, node: &Node, step: &mut Repair) {
+    pub(super) fn make_again(&mut self, node: &Node, step: &mut Repair) {
         self.staged.put_node(node);
         step.nodes_made += 1;
     }

@@ -285,7 +285,7 @@ impl Feed {
 
     /// Returns the hash of a block of this size at this offset of `data`; `None` if the file ends before it. It is read in pieces: JS
     /// writes blocks of any size, and damage tells of any.
-    pub(super) fn hash_in_data<S: Storage + ?Sized>(
+    pub(in crate::feed) fn hash_in_data<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         offset: u64,

@@ -86,7 +86,7 @@ impl Feed {
         report: &mut Recovered,
     ) -> Result<(), StoreError> {
         let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
-        let mut end = u64::MAX;
+        let (mut end, mut is_rebuilt) = (u64::MAX, !may_mend);
         loop {
             let (blocks, nodes) = self.forget_after(self.length);
             report.blocks_unmarked += blocks;
@@ -97,6 +97,10 @@ impl Feed {
                 State::Whole | State::Unreadable => return Ok(()),
                 State::SaysNothing => {}
                 State::Missing if may_mend && self.mend_leaf(storage, last, data_len)? => return Ok(()),
+                State::Missing if !is_rebuilt => {
+                    self.rebuild_page(storage, 2 * last)?;
+                    (end, is_rebuilt) = (last + 1, true);
+                }
                 State::Missing => {
                     let leaf = match self.find_node(storage, 2 * last) {
                         Err(error) if error.is_unreadable() => return Ok(()),
