@@ -50,9 +50,8 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let stdout_has_blocks = matches!(args.command, Command::Cat(_));
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let result = check_handles()
+        .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build())
         .map_err(|error| CliError::new(code::IO, format!("the runtime cannot be started: {error}")))
         .and_then(|runtime| {
             let result = runtime.block_on(async {
@@ -74,6 +73,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(error.exit()),
     }
+}
+
+/// That the process may open as many files as tokio's runtime needs to start: it panics if the last of them cannot be had.
+fn check_handles() -> io::Result<()> {
+    #[cfg(unix)]
+    if let Err(error) = (0..4).map(|_| std::os::unix::net::UnixStream::pair()).collect::<io::Result<Vec<_>>>() {
+        let why = format!("{error}; it opens 8 files, and the limit of this process (`ulimit -n`) does not allow them");
+        return Err(io::Error::new(error.kind(), why));
+    }
+    Ok(())
 }
 
 fn tell(output: &Output, error: &CliError, stdout_has_blocks: bool) {

@@ -71,6 +71,7 @@ fn two_copies_of_a_fetched_feed_are_made_one_by_verify_repair() -> Result<()> {
     fs::write(reader.path().join("0/data"), "oneTWOthree")?;
     let done = reader.run(&["verify", "--repair"])?.ok()?.text();
     ensure!(done.contains("removed: 1 folder of feed") && done.contains("took in 1 block"), "{done}");
+    ensure!(!done.contains("given up"), "{done}");
     ensure!(reader.run(&["cat", "0", "1"])?.ok()?.text().trim_end() == "two");
     Ok(())
 }

@@ -264,6 +264,31 @@ fn few_file_handles_are_for_peers_too() -> Result<()> {
     Ok(())
 }
 
+/// Fewer file handles than the command needs to begin with, or to open a store: it says so, and does not panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn too_few_file_handles_to_start_are_an_error() -> Result<()> {
+    let store = Store::new()?;
+    store.run(&["append", "notes", "x"])?.ok()?;
+    let [option, folder] = store.option();
+    let mut failed = 0;
+    // Below four the system does not load the program.
+    for handles in 4..24 {
+        for args in [&["feeds"][..], &["serve", "127.0.0.1:0"], &["append", "notes", "y"]] {
+            let mut shell = std::process::Command::new("timeout");
+            let script = format!("ulimit -n {handles}; exec \"$0\" \"$@\"");
+            shell.args(["5", "sh", "-c", &script, env!("CARGO_BIN_EXE_multifeed"), option, folder]).args(args);
+            let done = shell.output()?;
+            let said = String::from_utf8_lossy(&done.stderr);
+            ensure!(!said.contains("panicked") && done.status.code() != Some(101), "{handles}, {args:?}: {said}");
+            failed += usize::from(said.contains("`ulimit -n`"));
+        }
+    }
+    ensure!(failed > 5, "{failed}");
+    store.run(&["verify"])?.ok()?;
+    Ok(())
+}
+
 /// Connections that say nothing and hang up hold nobody up for longer than it takes to see that, as few as the handles are.
 #[cfg(target_os = "linux")]
 #[test]

@@ -86,7 +86,7 @@ async fn repair(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
             output.print(|| format!("made again: {what} {of_feed}"), &event)?;
         }
         if done.folders_joined > 0 {
-            let (folders, blocks) = (done.folders_joined, done.blocks_joined);
+            let (folders, blocks) = (done.folders_joined, done.joined.iter().map(|run| run.end - run.start).sum());
             let people = || {
                 let (folders, blocks) = (count(folders, "folder"), count(blocks, "block"));
                 format!("removed: {folders} {of_feed} that stood beside the one in use, which took in {blocks}")

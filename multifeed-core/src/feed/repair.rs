@@ -1,6 +1,7 @@
 //! Repairing a feed whose disk rots, in slices: what is left of it proves some of what was lost, and that is made again. The rest is given up, so
 //! that a session brings it: a mark without what it stands for, or with something else there, would keep it from coming.
 
+use std::mem;
 use std::ops::Range;
 
 use multifeed_proto::Node;
@@ -52,7 +53,8 @@ enum Stage {
 /// What a repair did, or one slice of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repair {
-    /// Blocks that were marked as held and do not have their hash, as ranges, ascending: they are no longer held, and can be fetched again.
+    /// Blocks that were marked as held and do not have their hash, as ranges, ascending: they are no longer held, and can be fetched again. What was given up
+    /// and then joined is not among them.
     pub dropped: Vec<Range<u64>>,
     /// Nodes of the tree that were made again of what is below them, or are those that the signature is over.
     pub nodes_made: u64,
@@ -64,8 +66,8 @@ pub struct Repair {
     pub signatures_dropped: u64,
     /// Other folders of the feed, without a secret key, that held nothing more than it does now: they are removed.
     pub folders_joined: u64,
-    /// Blocks that were only in these folders, and are in the feed now.
-    pub blocks_joined: u64,
+    /// Blocks that were only in these folders, and are in the feed now, as ranges. What was given up in the feed before and came from them counts here alone.
+    pub joined: Vec<Range<u64>>,
     /// Whether all was looked at.
     pub done: bool,
 }
@@ -84,9 +86,18 @@ impl Repair {
         self.signatures_made += next.signatures_made;
         self.signatures_dropped += next.signatures_dropped;
         self.folders_joined += next.folders_joined;
-        self.blocks_joined += next.blocks_joined;
+        for joined in next.joined {
+            self.dropped = mem::take(&mut self.dropped).into_iter().flat_map(|it| without(it, &joined)).collect();
+            self.joined.push(joined);
+        }
         self.done = next.done;
     }
+}
+
+/// What is in a range and not in another one.
+fn without(range: Range<u64>, other: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let parts = [range.start..range.end.min(other.start), range.start.max(other.end)..range.end];
+    parts.into_iter().filter(|part| !part.is_empty())
 }
 
 impl Feed {
@@ -150,7 +161,7 @@ impl Feed {
                     cursor.stage = match cursor.stage {
                         Stage::Pages => Stage::Proven,
                         Stage::Proven => Stage::Blocks,
-                        Stage::Nodes if std::mem::take(&mut cursor.given_up) => Stage::Nodes,
+                        Stage::Nodes if mem::take(&mut cursor.given_up) => Stage::Nodes,
                         Stage::Nodes if cursor.damaged => Stage::Placed,
                         Stage::Nodes => Stage::Unmarked,
                         Stage::Unmarked => Stage::Signatures,

@@ -74,6 +74,7 @@ impl<S: Storage> Multifeed<S> {
             return Err(StoreError::SecondFolder { slot: copy.slot(), first, key, what: TWO_KEYS });
         }
         let taken = self.take_in(id, &mut copy)?.iter().map(|run| run.end - run.start).sum();
+        self.check_all_taken(id, &copy)?;
         // Nothing has seen the feed yet.
         let slot =
             FeedSlot::new(std::mem::replace(&mut self.feeds[id.0 as usize].feed, Feed::gone(key, String::new())));
@@ -118,11 +119,8 @@ impl<S: Storage> Multifeed<S> {
             self.cores.report.problems.iter().filter(is_spare).filter_map(StoreError::slot).collect();
         spare.sort_unstable();
         for slot in spare.into_iter().rev() {
-            match self.join_spare_folder(id, slot) {
-                Ok(runs) => {
-                    done.folders_joined += 1;
-                    done.blocks_joined += runs.iter().map(|run| run.end - run.start).sum::<u64>();
-                }
+            match self.join_spare_folder(id, slot, &mut done.joined) {
+                Ok(()) => done.folders_joined += 1,
                 Err(error) if error.slot() == Some(slot) => {
                     let is_it = |problem: &StoreError| matches!(problem, StoreError::SecondFolder { slot: of, .. } if *of == slot);
                     self.cores.report.problems.retain(|problem| !is_it(problem));
@@ -134,7 +132,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    fn join_spare_folder(&mut self, id: FeedId, slot: Slot) -> Result<Vec<Range<u64>>, StoreError> {
+    /// Adds to `joined` what was taken in of the folder, also if not all of it could be.
+    fn join_spare_folder(&mut self, id: FeedId, slot: Slot, joined: &mut Vec<Range<u64>>) -> Result<(), StoreError> {
         let secret = FileId::new(slot, FileKind::SecretKey);
         let secret = self.cores.storage.len(secret).map_err(|error| StoreError::from_file(secret, "look at", error))?;
         let mut opening = Opening::new(&self.limits, &self.cores.signers);
@@ -158,14 +157,16 @@ impl<S: Storage> Multifeed<S> {
             return Err(self.why_apart(id, (slot, first), related));
         }
         let runs = self.take_in(id, &mut copy)?;
-        for run in &runs {
+        for run in runs {
             self.feeds[id.0 as usize].unannounced.push((run.clone(), None));
             self.mark_dirty(id);
             self.gained(id, run.clone(), None);
+            joined.push(run);
         }
+        self.check_all_taken(id, &copy)?;
         self.remove_copy(slot, &key, first)?;
         self.cores.report.forget(slot);
-        Ok(runs)
+        Ok(())
     }
 
     /// The feed of an id is in this folder.
@@ -188,16 +189,20 @@ impl<S: Storage> Multifeed<S> {
         self.begin(true)?;
         let feed = &mut self.feeds[id.0 as usize].feed;
         let taken = feed.take_in(&mut self.cores.storage, copy)?;
-        if !feed.holds_all_of(copy) {
-            // What is damaged, or too large to be proven, may be of use to somebody.
-            let (first, key) = (feed.slot(), feed.key());
-            return Err(StoreError::SecondFolder { slot: copy.slot(), first, key, what: UNPROVEN });
-        }
         feed.sync(&mut self.cores.storage)?;
         self.cores.journal.note(feed.slot(), feed.mark(true));
         self.cores.journal.write(&mut self.cores.storage, true)?;
         self.cores.unsynced.remove(&id);
         Ok(taken)
+    }
+
+    /// That every block of a copy is in the feed. What is damaged, or too large to be proven, may be of use to somebody.
+    fn check_all_taken(&self, id: FeedId, copy: &Feed) -> Result<(), StoreError> {
+        let feed = &self.feeds[id.0 as usize].feed;
+        if feed.holds_all_of(copy) {
+            return Ok(());
+        }
+        Err(StoreError::SecondFolder { slot: copy.slot(), first: feed.slot(), key: feed.key(), what: UNPROVEN })
     }
 
     /// Removes the folder of a copy; the writer's is another one.
