@@ -268,7 +268,7 @@ fn a_block_that_rotted_comes_back_from_the_copy_beside_it() {
     let mut store = open(&mut disk);
     let id = store.find(&key(1)).unwrap();
     let done = repair(&mut store, id);
-    assert_eq!((done.dropped, done.joined), (vec![], vec![1..2]));
+    assert!(done.dropped.is_empty() && done.joined.into_iter().flatten().eq([1]));
     assert_eq!(
         (0..5).map(|index| store.get(id, index).unwrap().unwrap()).collect::<Vec<_>>(),
         [0, 1, 2, 3, 4].map(block)
