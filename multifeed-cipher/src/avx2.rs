@@ -1,6 +1,6 @@
 //! Eight blocks at a time in AVX2's registers: one register per word, one lane per block.
 //!
-//! All the `unsafe` of the crate is in this file. It is the call into code compiled for AVX2, which [`Avx2`] vouches
+//! All the `unsafe` of the crate is in this file and in `avx512.rs`. It is the call into code compiled for AVX2, which [`Avx2`] vouches
 //! for, and one load and one store through references to 32 bytes.
 
 #![allow(unsafe_code)]

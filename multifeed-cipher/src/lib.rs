@@ -34,8 +34,9 @@
 //! # Speed
 //!
 //! Eight blocks are made at a time: with AVX2 if the processor has it, else in plain Rust of a shape that compilers
-//! turn into the target's vectors. Calls of 512 bytes or more XOR straight into the caller's bytes. What is left of
-//! eight blocks is kept for the next call, so that no keystream is wasted between short messages.
+//! turn into the target's vectors; with AVX-512 sixteen at a time where a call takes as many. Calls of 512 bytes or
+//! more XOR straight into the caller's bytes. What is left of eight blocks is kept for the next call, so that no
+//! keystream is wasted between short messages.
 //!
 //! One core of an AMD EPYC with AVX2, rustc 1.95, the shortest of 40 runs, in ns a call and GB/s:
 //!
@@ -48,13 +49,16 @@
 //! | 1,024 | 0.37 µs, 2.8 | 0.82 µs, 1.3 | 1.7 µs, 0.59 |
 //! | 65,536 | 24 µs, 2.8 | 51 µs, 1.3 | 109 µs, 0.60 |
 //!
+//! With AVX-512 (EPYC, Zen 5, the median, beside other work): 1,024 bytes 0.18 µs, 5.8 GB/s; 65,536 bytes 10 µs, 6.5 GB/s.
+//! Shorter calls are as with AVX2.
+//!
 //! The price is paid by a keystream that ends after a few bytes: making one and using 64 bytes of it takes 0.47 µs
 //! here and 0.23 µs there. `cargo bench -p multifeed-cipher` measures the first and the last column anew.
 //!
 //! # Features
 //!
-//! - `std` (default): whether there is AVX2 is asked of the processor, at run time. Without it the crate is `no_std`,
-//!   and uses AVX2 if it is compiled with `-C target-feature=+avx2`.
+//! - `std` (default): whether there is AVX2 or AVX-512 is asked of the processor, at run time. Without it the crate is
+//!   `no_std`, and uses what it is compiled for, as with `-C target-feature=+avx2`.
 
 #![no_std]
 
@@ -63,6 +67,8 @@ extern crate std;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 mod salsa;
 #[cfg(test)]
@@ -170,12 +176,18 @@ impl ZeroizeOnDrop for XSalsa20 {}
 #[derive(Clone, Copy)]
 enum Path {
     #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     Portable,
 }
 
 impl Path {
     fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx512) = avx512::Avx512::detect() {
+            return Self::Avx512(avx512);
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(avx2) = avx2::Avx2::detect() {
             return Self::Avx2(avx2);
@@ -186,6 +198,8 @@ impl Path {
     /// XORs the keystream that starts at block `counter` into `batches`.
     fn xor(self, input: &Input, counter: u64, batches: &mut [[u8; BATCH]]) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => avx512.xor(input, counter, batches),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(avx2) => avx2.xor(input, counter, batches),
             Self::Portable => portable::xor(input, counter, batches),

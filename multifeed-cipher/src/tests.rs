@@ -13,13 +13,17 @@ const NONCE: [u8; 24] = *b"twenty-four bytes' nonce";
 /// Miri takes every so many of the cases: it is a thousand times slower, and what it looks for is in each of them.
 const STEP: usize = if cfg!(miri) { 21 } else { 1 };
 
-/// Each path that this processor has. Without AVX2 that is the portable one alone; Miri has AVX2 if
-/// `-C target-feature=+avx2` says so.
+/// Each path that this processor has. Without AVX2 that is the portable one alone; Miri has AVX2 and AVX-512 if
+/// `-C target-feature=+avx2,+avx512f` says so.
 fn paths() -> Vec<(&'static str, Path)> {
     let mut paths = vec![("portable", Path::Portable)];
     #[cfg(target_arch = "x86_64")]
     if let Some(avx2) = avx2::Avx2::detect() {
         paths.push(("avx2", Path::Avx2(avx2)));
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx512) = avx512::Avx512::detect() {
+        paths.push(("avx512", Path::Avx512(avx512)));
     }
     paths
 }
@@ -44,14 +48,14 @@ fn xored(a: &[u8], b: &[u8]) -> Vec<u8> {
 
 #[test]
 fn every_length_at_every_offset() {
-    // Past a batch with the offset, and past two with the length: every way to share and to split batches.
+    // Past a batch with the offset, and past two pairs of them with the length: every way to share and to split batches.
     let (offsets, lengths) = if cfg!(miri) {
-        (vec![0, 1, 511], vec![0, 1, 513])
+        (vec![0, 1, 511], vec![0, 1, 513, 1537])
     } else {
-        ((0..=600).collect::<Vec<usize>>(), (0..=1100).collect::<Vec<usize>>())
+        ((0..=600).collect::<Vec<usize>>(), (0..=1100).chain(1500..1600).chain(2000..2100).collect::<Vec<usize>>())
     };
     let keystream = reference(&KEY, &NONCE, 0, 4096);
-    let text = text(2048);
+    let text = text(2100);
     for (name, path) in paths() {
         for &offset in &offsets {
             let mut start = XSalsa20::with_path(&KEY, &NONCE, path);
@@ -60,7 +64,7 @@ fn every_length_at_every_offset() {
             assert_eq!(skipped, xored(&text, &keystream[..offset]), "{name}, first {offset}");
             for &len in &lengths {
                 let mut cipher = start.clone();
-                let mut data = [0; 1100];
+                let mut data = [0; 2100];
                 let data = &mut data[..len];
                 data.copy_from_slice(&text[..len]);
                 cipher.apply(data);
@@ -95,19 +99,19 @@ fn neighbours_of_the_data_are_left_alone() {
 
 #[test]
 fn counter_beyond_32_bits() {
-    // Every place of the carry among a batch's eight lanes, within one batch and between two; then the second half
+    // Every place of the carry among the lanes of a batch, or of a pair of them, and between two; then the second half
     // of the counter alone, and its end.
     let carry = 1 << 32;
-    let starts = (carry - 20..carry + 3).chain((7 << 32) - 9..(7 << 32) + 1).chain([u64::MAX - 100, u64::MAX - 48]);
+    let starts = (carry - 40..carry + 3).chain((7 << 32) - 9..(7 << 32) + 1).chain([u64::MAX - 100, u64::MAX - 48]);
     for (name, path) in paths() {
         for block in starts.clone().step_by(STEP) {
             let mut cipher = XSalsa20::with_path(&KEY, &NONCE, path);
             cipher.counter = block;
-            let mut data = vec![0; 3 * BATCH - 10];
+            let mut data = vec![0; 5 * BATCH - 10];
             cipher.apply(&mut data[..100]);
             cipher.apply(&mut []);
             cipher.apply(&mut data[100..]);
-            assert!(data == reference(&KEY, &NONCE, block, 3 * BATCH - 10), "{name}, block {block}");
+            assert!(data == reference(&KEY, &NONCE, block, 5 * BATCH - 10), "{name}, block {block}");
         }
     }
 }
@@ -145,15 +149,22 @@ fn known_answers_of_nacl() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn avx2_is_chosen_where_it_is() {
-    let detected = avx2::Avx2::detect().is_some();
-    assert_eq!(matches!(XSalsa20::new(&KEY, &NONCE).path, Path::Avx2(_)), detected);
-    assert_eq!(paths().len(), 1 + usize::from(detected));
-    if cfg!(feature = "std") {
-        assert_eq!(detected, std::is_x86_feature_detected!("avx2"));
+fn the_widest_path_is_chosen() {
+    let (avx2, avx512) = (avx2::Avx2::detect().is_some(), avx512::Avx512::detect().is_some());
+    match XSalsa20::new(&KEY, &NONCE).path {
+        Path::Avx512(_) => assert!(avx512),
+        Path::Avx2(_) => assert!(avx2 && !avx512),
+        Path::Portable => assert!(!avx2),
     }
-    if !detected {
-        eprintln!("no AVX2 here: its path is not tested");
+    assert_eq!(paths().len(), 1 + usize::from(avx2) + usize::from(avx512));
+    if cfg!(feature = "std") {
+        assert_eq!(avx2, std::is_x86_feature_detected!("avx2"));
+        assert_eq!(avx512, avx2 && std::is_x86_feature_detected!("avx512f"));
+    }
+    for (name, detected) in [("AVX2", avx2), ("AVX-512", avx512)] {
+        if !detected {
+            eprintln!("no {name} here: its path is not tested");
+        }
     }
 }
 
