@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
@@ -45,13 +46,13 @@ struct Way {
     to: Session,
     token: Token,
     wire: BytesMut,
-    /// Events that the receiver's caller holds on to, if it does.
-    kept: Vec<Event>,
-    keeps: bool,
+    /// Events that the receiver's caller holds on to: so many of the newest.
+    kept: VecDeque<Event>,
+    keeps: usize,
 }
 
 impl Way {
-    fn new(keeps: bool) -> Self {
+    fn new(keeps: usize) -> Self {
         let mut pair = Pair::offering(&[key(1)], &[]);
         pair.run();
         let token = pair.a.token(key(1));
@@ -62,7 +63,7 @@ impl Way {
             }
         }
         pair.run();
-        Self { from: pair.a.session, to: pair.b.session, token, wire: BytesMut::new(), kept: Vec::new(), keeps }
+        Self { from: pair.a.session, to: pair.b.session, token, wire: BytesMut::new(), kept: VecDeque::new(), keeps }
     }
 
     fn send(&mut self, say: &Say, count: usize) {
@@ -86,8 +87,9 @@ impl Way {
             self.to.handle_input(NOW).unwrap();
             while let Some(event) = self.to.poll_event() {
                 messages += 1;
-                if self.keeps {
-                    self.kept.push(event);
+                self.kept.push_back(event);
+                if self.kept.len() > self.keeps {
+                    self.kept.pop_front();
                 }
             }
         }
@@ -96,7 +98,7 @@ impl Way {
 
     /// What it costs each side, once their buffers have grown, that a message goes over `count` times, [`ROUNDS`] times.
     fn cost(&mut self, say: &Say, count: usize) -> [AllocationInfo; 2] {
-        self.kept.reserve(2 * count * ROUNDS);
+        self.kept.reserve(2 * count * ROUNDS + 1);
         for _ in 0..ROUNDS {
             self.send(say, count);
             assert_eq!(self.receive(), count);
@@ -146,7 +148,7 @@ fn proven(nodes: usize) -> Say {
 fn a_message_that_is_handled_at_once_costs_none() {
     for (name, say) in plain() {
         for count in COUNTS {
-            let [sent, received] = Way::new(false).cost(&say, count);
+            let [sent, received] = Way::new(0).cost(&say, count);
             assert_eq!(sent.count_total, 0, "{name}, {count} at a time, sent");
             assert_eq!(received.count_total, 0, "{name}, {count} at a time, received");
         }
@@ -156,7 +158,7 @@ fn a_message_that_is_handled_at_once_costs_none() {
 #[test]
 fn a_trace_adds_none() {
     for (name, say) in plain() {
-        let mut way = Way::new(false);
+        let mut way = Way::new(0);
         way.from.set_tracer(Some(Box::new(Look(0))));
         way.to.set_tracer(Some(Box::new(Look(0))));
         assert_eq!(way.cost(&say, 16).map(|cost| cost.count_total), [0, 0], "{name}");
@@ -167,7 +169,7 @@ fn a_trace_adds_none() {
 fn a_proof_costs_one() {
     for nodes in [1, 2, 5, 17, 40] {
         for count in COUNTS {
-            let [sent, received] = Way::new(false).cost(&proven(nodes), count);
+            let [sent, received] = Way::new(0).cost(&proven(nodes), count);
             assert_eq!(sent.count_total, 0, "{nodes} nodes, {count} at a time, sent");
             assert_eq!(received.count_total, (ROUNDS * count) as u64, "{nodes} nodes, {count} at a time, received");
             let bytes = received.bytes_total as usize / (ROUNDS * count);
@@ -177,12 +179,38 @@ fn a_proof_costs_one() {
     }
 }
 
+/// Buffers are read into again as soon as the values in them are dropped.
+#[test]
+fn values_that_are_in_use_for_a_while_cost_none() {
+    for (name, say) in plain() {
+        for count in COUNTS {
+            let mut way = Way::new((2 * count).min(16));
+            // Until a few buffers were filled.
+            while way.to.totals().bytes_in < 64 * 1024 {
+                way.cost(&say, count);
+            }
+            let [_, received] = way.cost(&say, count);
+            assert_eq!(received.count_total, 0, "{name}, {count} at a time");
+        }
+    }
+}
+
+/// A stream on which nothing more is to be said keeps one buffer.
+#[test]
+fn buffers_are_given_back_with_the_keep_alive() {
+    let mut way = Way::new(16);
+    way.cost(&Say::Message(data(1000, vec![7; 64 * 1024].into())), 16);
+    way.kept.clear();
+    let quiet = measure(|| way.to.handle_timeout(way.to.poll_timeout().unwrap()));
+    assert!(quiet.bytes_current <= -4 * READ_MAX as i64, "{quiet:?}");
+}
+
 /// If the caller keeps the values, it keeps the buffers that they came in, and others have to be read to.
 #[test]
 fn values_that_are_kept_cost_read_buffers() {
     for (name, say) in plain() {
         for count in COUNTS {
-            let mut way = Way::new(true);
+            let mut way = Way::new(usize::MAX);
             let [sent, received] = way.cost(&say, count);
             assert_eq!(sent.count_total, 0, "{name}, {count} at a time, sent");
             let wire = ROUNDS * count * wire_bytes(&say);

@@ -243,6 +243,7 @@ impl Session {
                         self.io.output.keep_alive();
                     }
                     self.timers.sent();
+                    self.input.rest();
                 }
             }
             // A timeout of zero would be due again at once.

@@ -1,5 +1,7 @@
 //! The way in: bytes are decrypted where they were read to, once, and cut into whole frames.
 
+use alloc::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::crypto::cipher::Keystream;
@@ -9,6 +11,8 @@ use crate::wire::frame::{self, Frame, Scanner};
 /// Room that a new session's buffer has for a read; it doubles while reads fill it, up to [`READ_MAX`].
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
+/// Buffers that are kept while the messages in them are in use, to be read into again.
+const SPENT_MAX: usize = 8;
 
 /// What was received.
 #[derive(Debug)]
@@ -17,6 +21,10 @@ pub(crate) struct Input {
     pub(crate) buf: BytesMut,
     /// Bytes at the start of `buf` that were counted, and are decrypted if there is a cipher.
     seen: usize,
+    /// Messages in `buf` were handed out.
+    is_shared: bool,
+    /// Buffers before `buf`, oldest first: the messages in them may still be in use. No bytes that wait are in them.
+    spent: VecDeque<BytesMut>,
     cipher: Option<Keystream>,
     scanner: Scanner,
     /// Whole frames, not parsed yet.
@@ -38,6 +46,8 @@ impl Input {
         Self {
             buf: BytesMut::new(),
             seen: 0,
+            is_shared: false,
+            spent: VecDeque::new(),
             cipher: None,
             scanner: Scanner::default(),
             span: Bytes::new(),
@@ -59,6 +69,8 @@ impl Input {
             let mut fresh = BytesMut::with_capacity(self.buf.len() + self.room);
             fresh.extend_from_slice(&self.buf);
             self.buf = fresh;
+            self.is_shared = false;
+            self.spent = VecDeque::new();
             self.held = self.buf.capacity();
         }
         let free = self.buf.capacity() - self.buf.len();
@@ -71,13 +83,36 @@ impl Input {
                 let mut whole = BytesMut::with_capacity(size);
                 whole.extend_from_slice(&self.buf);
                 self.buf = whole;
+                self.is_shared = false;
                 self.held = self.buf.capacity();
             } else {
-                self.buf.reserve(self.room);
-                self.held = self.held.max(self.buf.capacity());
+                self.renew();
             }
         }
         &mut self.buf
+    }
+
+    /// Makes room for a read: in the buffer itself, or, if messages in it may be in use, in the oldest one before it, if that is free by now.
+    /// The system gives out fresh memory page by page, which costs more than to read into it.
+    fn renew(&mut self) {
+        if !self.is_shared || self.held > 2 * READ_MAX || self.buf.try_reclaim(self.room) {
+            self.buf.reserve(self.room);
+            self.held = self.held.max(self.buf.capacity());
+            return;
+        }
+        let size = self.buf.len() + self.room;
+        let is_free = self.spent.front_mut().is_some_and(|oldest| oldest.try_reclaim(size));
+        let oldest = if is_free { self.spent.pop_front() } else { None };
+        let mut next = oldest.unwrap_or_else(|| BytesMut::with_capacity(size));
+        next.extend_from_slice(&self.buf);
+        let mut used = core::mem::replace(&mut self.buf, next);
+        self.held = self.buf.capacity();
+        self.is_shared = false;
+        used.clear();
+        if self.spent.len() == SPENT_MAX {
+            self.spent.pop_front();
+        }
+        self.spent.push_back(used);
     }
 
     /// Returns the offset in the stream of the message that is arriving, and its bytes with what stands in front of it: those that came, if its
@@ -150,9 +185,15 @@ impl Input {
         Some((channel, kind, self.seen.min(self.buf.len())))
     }
 
+    /// The stream is quiet: buffers before this one are not kept.
+    pub(crate) fn rest(&mut self) {
+        self.spent = VecDeque::new();
+    }
+
     /// Nothing of it is needed any more.
     pub(crate) fn clear(&mut self) {
         self.buf = BytesMut::new();
+        self.spent = VecDeque::new();
         self.span = Bytes::new();
         self.seen = 0;
         self.held = 0;
@@ -182,6 +223,7 @@ impl Input {
         let whole = self.scanner.whole();
         if whole > 0 {
             self.span = self.buf.split_to(whole).freeze();
+            self.is_shared = true;
             self.seen -= whole;
             self.scanner.taken();
         }
@@ -277,5 +319,31 @@ mod tests {
         }
         assert_eq!(input.room, READ_MIN);
         assert!(input.buffer().capacity() <= 4 * READ_MIN);
+    }
+
+    #[test]
+    fn no_more_buffers_are_kept_than_the_bound_and_none_is_written_over() {
+        const MESSAGE: usize = 1003;
+        let (mut input, mut cipher) = (input(), Keystream::new(&[0; 32], &[0; 24]));
+        let mut kept = Vec::new();
+        while input.spent.len() < SPENT_MAX || kept.len() < 4 * SPENT_MAX * READ_MAX / MESSAGE {
+            let mut wire = BytesMut::new();
+            for _ in 0..input.room / MESSAGE {
+                frame::put_header(&mut wire, 3, 9, 1000);
+                wire.resize(wire.len() + 1000, kept.len() as u8);
+            }
+            cipher.apply(&mut wire);
+            input.buffer().extend_from_slice(&wire);
+            input.count();
+            input.take_frames(MAX);
+            let value = kept.len() as u8;
+            while let Some(frame) = input.next(MAX).unwrap() {
+                kept.push((value, frame.body));
+            }
+            assert!(input.spent.len() <= SPENT_MAX);
+        }
+        assert!(kept.iter().all(|(value, body)| body == &[*value; 1000][..]));
+        input.rest();
+        assert!(input.spent.is_empty());
     }
 }
