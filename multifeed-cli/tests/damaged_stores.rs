@@ -97,6 +97,19 @@ fn a_leaf_that_rotted_is_named_and_made_again_by_name() -> Result<()> {
     Ok(())
 }
 
+/// A writer's last block that rotted, which opening gives up: `verify` names `data`, and says it once.
+#[test]
+fn a_last_block_that_rotted_is_named_once_and_in_data() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &["one", "two", "three"])?;
+    fs::write(store.path().join("0/data"), "onetwothreX")?;
+    let done = store.run(&["verify"])?.ended(1)?;
+    let said: Vec<_> = done.text().lines().filter(|line| line.starts_with("damaged: ")).map(str::to_owned).collect();
+    ensure!(said.len() == 1 && said[0].contains("(`data` of folder 0): block 2 of this writer"), "{said:?}");
+    ensure!(done.stderr.contains("1 damaged feed"), "{done:?}");
+    Ok(())
+}
+
 /// What is written again of a name is said as what a command that writes does: one that reads does not.
 #[test]
 fn an_emptied_name_is_put_back_by_the_next_command_that_writes() -> Result<()> {

@@ -63,6 +63,42 @@ fn crammed(place: &Store, args: &[&str]) -> Result<Option<Running>> {
     Ok(Some(running))
 }
 
+/// One feed whose file cannot be written any more: what it lacks is not counted, and nobody says that nothing is missing.
+#[test]
+fn nothing_is_said_of_what_a_feed_lacks_that_cannot_be_written() -> Result<()> {
+    let (source, place) = (Store::new()?, Store::new()?);
+    for writer in ["a", "b"] {
+        source.append(writer, &["first"; 10])?;
+    }
+    let (server, address) = source.serve(&["--once"])?;
+    place.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    for writer in ["a", "b"] {
+        source.append(writer, &["then"; 30])?;
+    }
+    let (server, address) = source.serve(&[])?;
+    let data = place.path().join("0/data");
+    let data = data.to_str().context("a path of text")?;
+    let mounts = |what: &str| {
+        let script = format!("mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && {what}");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, data]);
+        command.env_remove("MULTIFEED_KEY").env_remove("RUST_LOG");
+        command
+    };
+    if !mounts("true").output().is_ok_and(|done| done.status.success()) {
+        println!("left out: no file can be mounted here");
+        return Ok(());
+    }
+    let mut command = mounts("exec \"$@\"");
+    command.arg(env!("CARGO_BIN_EXE_multifeed")).args(place.option()).args(["--json", "sync", &address.to_string()]);
+    let error = Running::start_command(command)?.failed()?;
+    let message = error["message"].as_str().unwrap_or_default();
+    ensure!(error["code"] == "ERR_STORE_IO", "{error}");
+    ensure!(message.contains("(30 blocks received before that; sync again)"), "{message}");
+    server.kill()
+}
+
 /// Blocks that wait in memory for a full disk are on no disk: neither side says that it is in sync, in that session or the next.
 #[test]
 fn a_full_disk_is_never_in_sync() -> Result<()> {

@@ -300,7 +300,7 @@ fn files_that_end_too_early() {
                     assert!((0..60).all(|index| feed.get(&mut disk, index).unwrap() == expected(index)), "{case}");
                     assert!(held < 60 && feed.recovered().is_some_and(|told| told.lost.contains(&last)), "{case}");
                     let lost =
-                        |found: &Finding| matches!(found.problem, Problem::BlockLost { block } if !is_there(block));
+                        |found: &Finding| matches!(found.problem, Problem::BlockLost { block, .. } if !is_there(block));
                     assert!(verify(&mut feed, &mut disk).iter().all(lost), "{case}");
                     feed.append(&mut disk, &blocks(n, 60..61)).unwrap();
                     let mut feed = Feed::open(&mut disk, Slot(0)).unwrap();

@@ -517,7 +517,7 @@ fn damage_is_named_by_feed_file_and_block() {
         disk.write_at(file(0, kind), offset, &[byte[0] ^ 1]).unwrap();
         let findings = verify(&mut writer, &mut disk);
         assert!(!findings.is_empty(), "{kind}");
-        assert!(findings.iter().any(|finding| finding.file().name() == expected), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.files()[0].name() == expected), "{findings:?}");
         let text = findings[0].to_string();
         assert!(text.contains(&writer.key().to_string()) && text.contains("block"), "{text}");
         if kind == FileKind::Data {

@@ -181,7 +181,7 @@ fn a_block_that_is_lost_is_named_until_it_is_back() {
     let dropped = store.audit_step(id, 0, usize::MAX).unwrap().dropped;
     assert_eq!(dropped.into_iter().flatten().collect::<Vec<_>>(), [5]);
     // It was given up, and not cleared.
-    let lost = [Problem::BlockLost { block: 5 }];
+    let lost = [Problem::BlockLost { block: 5, file: FileKind::Data }];
     for _ in 0..3 {
         assert_eq!(problems(&mut store), lost);
         store = open(close(store, Left::Closed));

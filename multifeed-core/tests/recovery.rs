@@ -684,7 +684,8 @@ fn findings_name_the_first_block_they_are_about() {
         damage(disk);
         let found = verify(&mut feed, disk);
         let text: Vec<_> = found.iter().map(|finding| finding.to_string()).collect();
-        let found: Vec<_> = found.iter().map(|finding| (finding.problem, finding.file(), finding.block())).collect();
+        let found: Vec<_> =
+            found.iter().map(|finding| (finding.problem, finding.files()[0], finding.block())).collect();
         (found, text.concat())
     };
     // The node over blocks 44 to 47, which is not that of its children. The one above it is not named: what is wrong is below it.

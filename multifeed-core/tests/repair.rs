@@ -181,6 +181,40 @@ fn a_leaf_that_rotted_is_named_in_the_tree_and_made_again() {
     }
 }
 
+/// `verify` names `data` alone if its bytes are what is wrong, and never if they are whole; `bitfield` only if that is wrong.
+#[test]
+fn the_file_that_is_wrong_is_named() {
+    let named = |case: &Case| {
+        let mut store = Multifeed::open(case.disks[case.rots].clone(), Options::default()).unwrap();
+        let id = store.feeds().next().unwrap();
+        findings(&mut store, id)
+    };
+    for rots in 0..2 {
+        // A bit of any block; opening gives up the last one, which is a writer's, or comes again.
+        let mut at = 0;
+        for (index, block) in (0..21).map(|index| (index, block(index))).filter(|(_, block)| !block.is_empty()) {
+            at = at.max((0..index).map(|before| self::block(before).len() as u64).sum());
+            let mut rotten = Case::new(singly(21), rots);
+            rotten.flip(FileKind::Data, at, 3);
+            let found = named(&rotten);
+            let is_data = |found: &Finding| found.files() == [FileKind::Data] && found.block() == index;
+            assert!(found.iter().all(is_data), "rots: {rots}, block {index}, {block:?}: {found:?}");
+            assert!(found.len() == 1 || (rots == 1 && index == 20), "rots: {rots}, block {index}: {found:?}");
+        }
+        // Opening makes those of the last four again.
+        for node in 0..28 {
+            let mut rotten = Case::new(singly(21), rots);
+            rotten.rot(FileKind::Tree, 32 + 40 * node, &[0x5a; 90]);
+            let found = named(&rotten);
+            let may_be_tree = |found: &Finding| found.files().contains(&FileKind::Tree);
+            let is_signature = |found: &Finding| found.files() == [FileKind::Signatures];
+            assert!(found.iter().any(may_be_tree), "rots: {rots}, nodes from {node}: {found:?}");
+            let all = found.iter().all(|found| may_be_tree(found) || is_signature(found));
+            assert!(all, "rots: {rots}, nodes from {node}: {found:?}");
+        }
+    }
+}
+
 /// A bit of any node that is none of a leaf, and of any signature but the newest: all is made again, or not needed; no block comes again.
 #[test]
 fn what_the_rest_proves_is_made_again() {

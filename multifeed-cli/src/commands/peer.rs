@@ -192,8 +192,14 @@ pub(super) async fn follow(
                     "ERR_STORE_FULL" => known.saturating_sub(kept),
                     _ => moved.missing,
                 };
-                let (kept, missing) = (count(kept, "block"), count(missing, "block"));
-                error.after(&format!("{kept} received before that, {missing} still missing; sync again"))
+                let kept = count(kept, "block");
+                error.after(&match missing {
+                    // What a feed lacks that cannot be written is not counted any more.
+                    0 => format!("{kept} received before that; sync again"),
+                    missing => {
+                        format!("{kept} received before that, {} still missing; sync again", count(missing, "block"))
+                    }
+                })
             }
             _ => error,
         }

@@ -149,11 +149,6 @@ async fn verify(
     };
     print_each(&reading.problems, print_problem, output)?;
     let (problems, lost) = (reading.problems.len() as u64, reading.lost.clone());
-    for feed in &feeds {
-        let Some(found) = lost.get(&feed.key()) else { continue };
-        damaged += 1;
-        print_damage(Some(feed), None, &format!("feed {}: {found}", feed.key()), output)?;
-    }
     let is_less = |feed: &Feed| {
         typed.iter().any(|problem| matches!(problem, StoreError::OlderCopy { key, .. } if *key == feed.key()))
     };
@@ -162,6 +157,13 @@ async fn verify(
     for feed in &feeds {
         let bar = |blocks| output.set_bar(Unit::Blocks, done + blocks, total);
         let (blocks, wrong) = check(feed, bar).await;
+        // What is found names the blocks of a writer that are lost.
+        if let Some(found) = lost.get(&feed.key()) {
+            damaged += 1;
+            if !feed.writable() || wrong.is_empty() {
+                print_damage(Some(feed), None, &format!("feed {}: {found}", feed.key()), output)?;
+            }
+        }
         match wrong.is_empty() {
             true if lost.contains_key(&feed.key()) || is_less(feed) => {}
             true => print_sound(feed, blocks, output)?,

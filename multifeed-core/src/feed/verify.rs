@@ -4,6 +4,7 @@ use core::{fmt, mem};
 
 use multifeed_proto::{FeedKey, Node};
 
+use super::covered::Cover;
 use super::files::SIGNATURE;
 use super::{Cursor, Feed};
 use crate::error::{StoreError, home};
@@ -61,8 +62,14 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A block does not have the hash that its leaf tells.
+    /// A block does not have the hash that its leaf tells, which leads to roots that are signed.
     BlockDamaged {
+        /// The block.
+        block: u64,
+    },
+    /// A block does not have the hash that its leaf tells, and nothing shows which of the two is wrong: the leaf, or a node that tells where the block begins,
+    /// does not lead to such roots.
+    BlockMismatched {
         /// The block.
         block: u64,
     },
@@ -80,6 +87,8 @@ pub enum Problem {
     BlockLost {
         /// The block.
         block: u64,
+        /// What is wrong: `data` if its bytes are not those of its leaf, `tree` if the leaf is lost or fits nothing, else `bitfield`.
+        file: FileKind,
     },
     /// A block is marked as held, and no leaf of it is, or a node that tells its offset is not.
     BlockUnproven {
@@ -129,21 +138,24 @@ pub enum Problem {
 }
 
 impl Finding {
-    /// Returns the file that it is in.
-    pub fn file(&self) -> FileKind {
+    /// Returns the file that it is in, or those of which one is wrong if nothing shows which.
+    pub fn files(&self) -> &'static [FileKind] {
         match self.problem {
-            Problem::BlockDamaged { .. } | Problem::BlockMissing { .. } | Problem::BlockUnreadable { .. } => {
-                FileKind::Data
-            }
-            Problem::BlockUnproven { .. } | Problem::BlockLost { .. } => FileKind::Bitfield,
+            Problem::BlockDamaged { .. }
+            | Problem::BlockMissing { .. }
+            | Problem::BlockUnreadable { .. }
+            | Problem::BlockLost { file: FileKind::Data, .. } => &[FileKind::Data],
+            Problem::BlockMismatched { .. } => &[FileKind::Data, FileKind::Tree],
+            Problem::BlockLost { file: FileKind::Tree, .. } => &[FileKind::Tree],
+            Problem::BlockUnproven { .. } | Problem::BlockLost { .. } => &[FileKind::Bitfield],
             Problem::LeafDamaged { .. }
             | Problem::BlockMisplaced { .. }
             | Problem::NodeMissing { .. }
             | Problem::NodeDamaged { .. }
-            | Problem::NodeUnreadable { .. } => FileKind::Tree,
+            | Problem::NodeUnreadable { .. } => &[FileKind::Tree],
             Problem::SignatureInvalid { .. }
             | Problem::SignatureMissing { .. }
-            | Problem::SignatureUnreadable { .. } => FileKind::Signatures,
+            | Problem::SignatureUnreadable { .. } => &[FileKind::Signatures],
         }
     }
 
@@ -156,7 +168,8 @@ impl Finding {
             | Problem::BlockUnproven { block }
             | Problem::LeafDamaged { block }
             | Problem::BlockMisplaced { block }
-            | Problem::BlockLost { block } => block,
+            | Problem::BlockMismatched { block }
+            | Problem::BlockLost { block, .. } => block,
             Problem::NodeMissing { node } | Problem::NodeDamaged { node } | Problem::NodeUnreadable { node } => {
                 flat::left_span(node) / 2
             }
@@ -169,12 +182,16 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "feed {} (`{}` of {}): ", self.key, self.file(), home(self.slot, &self.key))?;
+        let files: Vec<_> = self.files().iter().map(|file| format!("`{file}`")).collect();
+        write!(f, "feed {} ({} of {}): ", self.key, files.join(" or "), home(self.slot, &self.key))?;
         match self.problem {
             Problem::BlockDamaged { block } => write!(f, "block {block} does not have its hash"),
             Problem::BlockMissing { block } => write!(f, "block {block} is marked as held, and not there"),
             Problem::BlockUnreadable { block } => write!(f, "block {block} cannot be read: the disk fails there"),
-            Problem::BlockLost { block } => write!(
+            Problem::BlockMismatched { block } => {
+                write!(f, "block {block} does not have the hash that the tree tells, and nothing proves that hash")
+            }
+            Problem::BlockLost { block, .. } => write!(
                 f,
                 "block {block} of this writer is not held, and was not cleared: a sync with a peer that has it brings it back"
             ),
@@ -285,7 +302,8 @@ impl Feed {
         let held = self.bitfield.next_held(cursor.position, self.bitfield.end());
         if let Some(block) = self.next_lost(cursor.position, held.unwrap_or(self.length)) {
             cursor.position = block + 1;
-            self.find(step, Problem::BlockLost { block });
+            let file = self.wrong_of_lost(storage, block)?;
+            self.find(step, Problem::BlockLost { block, file });
             return Ok(Some(NODE_COST));
         }
         let Some(block) = held else { return Ok(None) };
@@ -320,11 +338,14 @@ impl Feed {
                 return Ok(Some(NODE_COST + bytes.len()));
             }
             Ok(_) => {
-                let problem = self.blame(storage, block)?.unwrap_or(Problem::BlockDamaged { block });
+                let problem = self.blame(storage, block)?;
                 self.find(step, problem);
             }
             Err(StoreError::Damaged { file: FileKind::Data, .. }) => {
-                let problem = self.blame(storage, block)?.unwrap_or(Problem::BlockMissing { block });
+                let problem = match self.blame(storage, block)? {
+                    Problem::BlockDamaged { block } => Problem::BlockMissing { block },
+                    problem => problem,
+                };
                 self.find(step, problem);
             }
             Err(StoreError::Damaged { .. } | StoreError::Io { file: Some(FileKind::Tree), .. }) => {
@@ -338,10 +359,10 @@ impl Feed {
         Ok(Some(NODE_COST + usize::try_from(leaf.size.min(1 << 23)).unwrap_or(0)))
     }
 
-    /// What of the tree is wrong, if that is all that is wrong with a block.
-    fn blame<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<Option<Problem>, StoreError> {
+    /// What is wrong with a block that does not have the hash of its leaf.
+    fn blame<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<Problem, StoreError> {
         if self.leaf_of_block(storage, block)?.is_some() {
-            return Ok(Some(Problem::LeafDamaged { block }));
+            return Ok(Problem::LeafDamaged { block });
         }
         let mut misplaced = self.is_found_within(storage, block)?;
         // The leaf before it may tell another size than its block has.
@@ -352,7 +373,38 @@ impl Feed {
         {
             misplaced = self.has_block(storage, start.saturating_add(before.size), &leaf)?;
         }
-        Ok(misplaced.then_some(Problem::BlockMisplaced { block }))
+        Ok(match misplaced {
+            true => Problem::BlockMisplaced { block },
+            false if self.place_of(storage, block)?.is_some() => Problem::BlockDamaged { block },
+            false => Problem::BlockMismatched { block },
+        })
+    }
+
+    /// The leaf of a block, and where the block is, if a signature covers that.
+    fn place_of<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<Option<(Node, u64)>, StoreError> {
+        let Some(leaf) = self.marked_readable_node(storage, 2 * block)? else { return Ok(None) };
+        let beside = flat::sibling(2 * block);
+        // It would be made again of its block, and not be found.
+        if self.bitfield.node(beside) && self.readable_node(storage, beside)?.is_none() {
+            return Ok(None);
+        }
+        match self.cover(storage, leaf)? {
+            Cover::Signed { start } => Ok(Some((leaf, start))),
+            Cover::Misfit { .. } | Cover::Unknown => Ok(None),
+        }
+    }
+
+    /// Which file is wrong if a block of a writer is not held that was not cleared.
+    fn wrong_of_lost<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<FileKind, StoreError> {
+        Ok(match self.place_of(storage, block)? {
+            Some((leaf, start)) if self.has_block(storage, start, &leaf)? => FileKind::Bitfield,
+            Some(_) => FileKind::Data,
+            None => FileKind::Tree,
+        })
     }
 
     fn verify_next_node<S: Storage + ?Sized>(
