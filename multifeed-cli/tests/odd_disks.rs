@@ -215,7 +215,7 @@ fn a_writers_last_block_that_rotted_comes_back_from_a_js_peer() -> Result<()> {
         let data = store.path().join("0/data");
         std::fs::write(&data, "onetwothreE")?;
         let done = store.run(&["verify"])?.ended(1)?;
-        ensure!(done.text().contains("of this writer (2)"), "{done:?}");
+        ensure!(done.text().contains("(`data` of folder 0): block 2 of this writer"), "{done:?}");
         assert_eq!(store.run(&["cat", "notes", "..2"])?.ok()?.text(), "onetwo");
         if ours_listens {
             // A peer that has nothing of it yet gets the rest, and both sides say the same of the block that neither has.
