@@ -20,6 +20,7 @@ mod log;
 mod lost_writers;
 mod names;
 mod network;
+mod not_taken;
 mod odd_disks;
 mod odd_stores;
 mod readme;

@@ -45,8 +45,18 @@ fn status_shows_feeds_and_peers_and_what_is_missing_where() -> Result<()> {
     ensure!(now["process"] == serving.id() && now["length"] == 3 && now["missing"] == 1, "{now:#}");
     let peers = now["peers"].as_array().expect("a list");
     let names = ["address", "blocks_received", "blocks_sent", "bytes_missing", "bytes_missing_there", "bytes_received"];
-    let more =
-        ["bytes_sent", "feeds", "id", "in_flight", "in_sync", "missing", "missing_there", "per_second", "requested"];
+    let more = [
+        "bytes_sent",
+        "feeds",
+        "id",
+        "in_flight",
+        "in_sync",
+        "missing",
+        "missing_there",
+        "not_taken",
+        "per_second",
+        "requested",
+    ];
     assert_eq!(common::fields(&peers[0]), [&names[..], &more].concat());
     ensure!(peers.len() == 1 && peers[0]["id"].is_string() && peers[0]["feeds"] == 2, "{now:#}");
     // The other side's view, by its own process.

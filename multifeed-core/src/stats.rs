@@ -52,6 +52,10 @@ pub struct SyncState {
     pub missing_there: u64,
     /// About as many bytes.
     pub bytes_missing_there: u64,
+    /// Feeds that the remote does not take, or takes no more of, though it lacks blocks that are held and served here: see
+    /// [`SyncTotals::not_taken`](crate::SyncTotals::not_taken). Those that it never asked for, or never
+    /// fetched anything of, keep nobody from being in sync.
+    pub not_taken: u64,
     /// Blocks that were requested and did not come yet.
     pub in_flight: u64,
     /// About as many bytes, by the mean size of each feed's blocks; 0 for a feed of which none is known.

@@ -287,7 +287,7 @@ fn a_feed_that_a_remote_left_while_the_disk_was_full_is_missing_here() {
 }
 
 #[test]
-fn a_remote_that_removes_a_feed_is_in_sync() {
+fn a_remote_that_removes_a_feed_takes_no_more_of_it() {
     for ends in [[0, 1], [1, 0]] {
         let folder = tempfile::tempdir().unwrap();
         let (mut stores, _) = live_pair(folder.path());
@@ -302,10 +302,37 @@ fn a_remote_that_removes_a_feed_is_in_sync() {
         stores[1].remove(id).unwrap();
         stores[1].commit(START);
         run(&mut stores, &mut links, START);
-        assert!(in_sync(&stores, &links[0], 0), "{ends:?}");
+        let peer = links[0].ends[ends[0]].1.peer();
+        let stands = |stores: &[Store]| {
+            let state = stores[0].sync_state(peer, START).unwrap();
+            (state.in_sync, state.not_taken, state.missing_there)
+        };
+        let (in_sync_then, not_taken, missing) = stands(&stores);
+        assert!((1..5).contains(&missing) && not_taken == 1 && !in_sync_then, "{ends:?}: {missing}");
         append_to_first(&mut stores[0], 5..10);
         run(&mut stores, &mut links, START);
-        assert!(in_sync(&stores, &links[0], 0), "{ends:?}");
+        assert_eq!(stands(&stores), (false, 1, missing + 5), "{ends:?}");
+        // That it removed the feed itself is no reason there.
+        assert!(in_sync(&stores, &links[0], 1), "{ends:?}");
+    }
+}
+
+#[test]
+fn a_remote_that_removes_a_feed_that_it_holds_is_in_sync_until_there_is_more() {
+    for ends in [[0, 1], [1, 0]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut stores, _) = live_pair(folder.path());
+        let mut links = [watched(&mut stores, ends, Replicate::live())];
+        run(&mut stores, &mut links, START);
+        let id = stores[1].find(&key_pair(0).public_key()).unwrap();
+        stores[1].remove(id).unwrap();
+        stores[1].commit(START);
+        run(&mut stores, &mut links, START);
+        assert!(in_sync(&stores, &links[0], 0) && in_sync(&stores, &links[0], 1), "{ends:?}");
+        append_to_first(&mut stores[0], 5..10);
+        run(&mut stores, &mut links, START);
+        let state = stores[0].sync_state(links[0].ends[ends[0]].1.peer(), START).unwrap();
+        assert_eq!((state.in_sync, state.not_taken, state.missing_there), (false, 1, 5), "{ends:?}");
     }
 }
 

@@ -101,11 +101,12 @@ pub(crate) struct Bounds {
 ///
 /// With --json, each with "peer":{"id","address"}, the peer's static key and the address that was given: {"event":"connected"}, {"event":"feed","key","name"} for each feed that is new here,
 /// {"event":"remote-feeds","feeds":[key,…]}, and {"event":"progress","feeds","blocks_received","bytes_received",
-/// "blocks_sent","bytes_sent","missing","bytes_missing","missing_there","bytes_missing_there","in_flight","requested","in_sync","per_second":{…}}, at most ten
+/// "blocks_sent","bytes_sent","missing","bytes_missing","missing_there","bytes_missing_there","not_taken","in_flight","requested","in_sync","per_second":{…}}, at most ten
 /// a second: "missing" here and there are blocks that the other side has, "bytes_missing" about as many bytes (0 until a signature came that
 /// tells), "in_flight" those that were requested,
-/// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
-/// "in_sync" are known with --live). {"event":"peer-not-live"} with --live is for a peer that leaves once both hold the same. {"event":"too-large","key","block","bytes"} is for a block of a JS store that no message can
+/// "not_taken" the feeds that the peer does not take, or takes no more of, "requested" the blocks that it waits for, "per_second" the rates of the last ten
+/// seconds ("missing_there", "not_taken" and "in_sync" are known with --live; with "not_taken" the two are not in sync). {"event":"removed","key","name"} and
+/// {"event":"banned","key"} are for a feed that was removed or banned here meanwhile: it is not missed. {"event":"peer-not-live"} with --live is for a peer that leaves once both hold the same. {"event":"too-large","key","block","bytes"} is for a block of a JS store that no message can
 /// carry. {"event":"slow-block","key","block","bytes","bytes_per_second","message"} is for one that takes 10 s or longer to send, so that a
 /// JavaScript peer may give up, after 20 s without an answer. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
 /// sides held alike from the start, which two of these find out at little cost), "not_taken" (the feeds that the peer did not take, or not all

@@ -22,11 +22,17 @@ pub(super) async fn run(
         return Err(CliError::new(code::FEED, message));
     }
     let multi = open(global, options, output).await?;
-    let result = set(&multi, &args.feed, bans, output).await;
+    let result = set(&multi, &args.feed, bans, output).await.map(drop);
     close(&multi, result, output).await
 }
 
-pub(super) async fn set(multi: &Multifeed, text: &str, bans: bool, output: &Output) -> Result<(), CliError> {
+/// Returns the feed, if that was another way before.
+pub(super) async fn set(
+    multi: &Multifeed,
+    text: &str,
+    bans: bool,
+    output: &Output,
+) -> Result<Option<FeedKey>, CliError> {
     // A whole key need not be of a feed that is here.
     let key = match text.parse::<FeedKey>() {
         Ok(key) => key,
@@ -45,7 +51,8 @@ pub(super) async fn set(multi: &Multifeed, text: &str, bans: bool, output: &Outp
         (false, true) => format!("feed {key} is not banned any more"),
         (false, false) => format!("feed {key} was not banned"),
     };
-    output.print(people, &line)
+    output.print(people, &line)?;
+    Ok(changed.then_some(key))
 }
 
 /// The only key of these that starts like this.

@@ -18,7 +18,7 @@ use super::connecting;
 use super::control::{Control, Place};
 use super::door::listen;
 use super::opening::{bounded, close, open_all};
-use super::outcome::{Apart, Outcome, two_histories};
+use super::outcome::{Apart, Outcome, not_in_sync, two_histories};
 use super::peer::{self, PROGRESS_EVERY, Peer};
 use super::reading::open_all_to_serve;
 use super::root_keys::{self, Unproven};
@@ -341,8 +341,7 @@ impl<'a> Roots<'a> {
                     let mut syncs = self.peers.values().flat_map(|peer| peer.syncs.values());
                     return match args.live {
                         true if syncs.any(|sync| sync.apart.is_conflict()) => Err(two_histories()),
-                        true if self.is_in_sync() => Ok(()),
-                        true => Err(peer::not_in_sync(signal)),
+                        true => self.left_out().map_or(Ok(()), |feeds| Err(not_in_sync(signal, feeds))),
                         false => Err(error),
                     };
                 }
@@ -362,14 +361,21 @@ impl<'a> Roots<'a> {
         }
     }
 
-    /// Whether a peer is there for each root key, and all of them are in sync.
-    fn is_in_sync(&self) -> bool {
-        self.keys.iter().all(|root| {
+    /// `None` if a peer is there for each root key, and all of them are in sync; else how many feeds they do not take.
+    fn left_out(&self) -> Option<u64> {
+        let mut not_taken = 0;
+        let mut in_sync = true;
+        for root in &self.keys {
             let status = self.networker.status(root);
             let peers = status.as_ref().map(|status| &status.peers[..]).unwrap_or_default();
             let mut ready = peers.iter().filter(|peer| peer.state == RootState::Ready).peekable();
-            ready.peek().is_some() && ready.all(|peer| peer.sync.in_sync)
-        })
+            in_sync &= ready.peek().is_some();
+            for peer in ready {
+                in_sync &= peer.sync.in_sync;
+                not_taken += peer.sync.not_taken;
+            }
+        }
+        (!in_sync || not_taken > 0).then_some(not_taken)
     }
 
     /// What the command's end says of a sync with one peer.

@@ -4,6 +4,7 @@ use multifeed_tokio::{SyncEvent, SyncTotals};
 
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::output::{Done, Hole, Moved, Output, count};
+use crate::stop::Signal;
 
 /// What was reported that keeps the two apart, however often they sync.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,6 +92,11 @@ impl Outcome {
         Self { kind, alike, early, totals }
     }
 
+    /// How many feeds the peer did not take, or not all of them, if no blocks are to come that it has.
+    pub(super) fn not_taken(&self) -> u64 {
+        if self.early > 0 { 0 } else { self.totals.not_taken }
+    }
+
     pub(super) fn is_in_sync(&self) -> bool {
         self.alike && self.totals.not_taken == 0 && self.totals.unfetched == 0 && self.kind != Kind::Forked
     }
@@ -146,12 +152,7 @@ impl Outcome {
         match self.kind {
             Kind::InSync | Kind::Unwanted => Ok(()),
             Kind::NotTaken => {
-                let feeds = count(self.totals.not_taken, "feed");
-                let message = format!(
-                    "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its \
-                     store, or its disk, lets it take no more, or it cannot open a feed that it has, or it gave up waiting on a slow link; the \
-                     rest is done"
-                );
+                let message = format!("{}; the rest is done", not_taken(self.totals.not_taken));
                 Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_IN_SYNC))
             }
             Kind::Unfetched => {
@@ -178,6 +179,24 @@ impl Outcome {
             }
         }
     }
+}
+
+/// What a live sync fails with that a signal ended while both sides did not hold the same, and the peer did not take so many feeds.
+pub(super) fn not_in_sync(signal: Signal, feeds: u64) -> CliError {
+    let message = match feeds {
+        0 => "interrupted while the two were not in sync; sync again".to_owned(),
+        feeds => format!("interrupted while the two were not in sync: {}", not_taken(feeds)),
+    };
+    CliError::new(code::INTERRUPTED, message).with_exit(signal.exit())
+}
+
+/// What is said of so many feeds that the peer did not take.
+fn not_taken(feeds: u64) -> String {
+    let feeds = count(feeds, "feed");
+    format!(
+        "the peer did not take all of {feeds} that it was offered: its user removed or banned them, its application does not want more of them, or \
+         a bound of its store, or its disk, lets it take no more, or it cannot open a feed that it has, or it gave up waiting on a slow link"
+    )
 }
 
 /// What a sync fails with whose peer has another history of a feed.

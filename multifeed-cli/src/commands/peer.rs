@@ -9,12 +9,12 @@ use multifeed_tokio::{Multifeed, RemoteHandshake, Replication, SessionError, Syn
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
-use super::outcome::{Apart, Outcome};
+use super::outcome::{Apart, Outcome, not_in_sync};
 use super::root_keys::Unproven;
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, PeerName, Standing, count};
 use crate::problems::Found;
-use crate::stop::{Signal, Stop};
+use crate::stop::Stop;
 
 /// How often progress is reported, at the most. What came between is not lost: the newest is reported at the end.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -217,17 +217,11 @@ pub(super) async fn follow(
         }
         // Another sync changes nothing of that.
         Some(_) if peer.guest.is_none() && outcome.is_forked() => outcome.result(),
-        Some(signal) if peer.guest.is_none() && !outcome.is_in_sync() => Err(not_in_sync(signal)),
+        Some(signal) if peer.guest.is_none() && !outcome.is_in_sync() => Err(not_in_sync(signal, outcome.not_taken())),
         // A peer that comes to a server takes what it likes, and goes when it likes, except the one peer of `--once`.
         None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(),
         _ => Ok(()),
     }
-}
-
-/// What a live sync fails with that a signal ended while both sides did not hold the same.
-pub(super) fn not_in_sync(signal: Signal) -> CliError {
-    let message = "interrupted while the two were not in sync; sync again";
-    CliError::new(code::INTERRUPTED, message).with_exit(signal.exit())
 }
 
 /// Says of a peer that ended the connection at once what may be behind it.

@@ -13,11 +13,12 @@ pub(super) async fn run(args: Remove, global: &Global, options: Options, output:
         let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
         return Err(CliError::new(code::FEED, message));
     };
-    let result = remove(&multi, &args, output).await;
+    let result = remove(&multi, &args, output).await.map(drop);
     close(&multi, result, output).await
 }
 
-pub(super) async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(), CliError> {
+/// Returns the feed as it was.
+pub(super) async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<FeedLine, CliError> {
     let found = find(multi, &args.feed);
     if let Some((key, line)) = missing(multi, &args.feed).filter(|_| found.is_err() || args.writer) {
         if !args.writer {
@@ -28,7 +29,8 @@ pub(super) async fn remove(multi: &Multifeed, args: &Remove, output: &Output) ->
         multi.give_up_missing(key).await?;
         let people =
             || format!("gave up the writer of feed {key}, which was named {} and is missing, and banned it", line.name);
-        return output.print(people, &line);
+        output.print(people, &line)?;
+        return Ok(line);
     }
     let feed = found?;
     let line = feed_line(&feed);
@@ -51,7 +53,8 @@ pub(super) async fn remove(multi: &Multifeed, args: &Remove, output: &Output) ->
         let also = if banned { ", and banned" } else { "" };
         format!("removed feed {}, which was named {}{also}", line.key, line.name)
     };
-    output.print(people, &line)
+    output.print(people, &line)?;
+    Ok(line)
 }
 
 /// The missing writer that is meant, by its name or how its key starts, as it was known.

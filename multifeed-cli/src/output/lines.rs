@@ -181,6 +181,10 @@ pub(crate) enum Event<'a> {
         key: String,
         name: &'a str,
     },
+    /// A feed was banned here.
+    Banned {
+        key: String,
+    },
     /// The peer ends the session once both hold the same.
     PeerNotLive,
     Verified {
@@ -318,13 +322,15 @@ mod tests {
                     bytes_missing: 10,
                     missing_there: 7,
                     bytes_missing_there: 11,
+                    not_taken: 12,
                     in_flight: 8,
                     requested: 9,
                     in_sync: false,
+                    in_sync_but: false,
                     per_second: Rates { blocks_received: 1, bytes_received: 2, blocks_sent: 3, bytes_sent: 4 },
                 }),
                 &format!(
-                    r#"{{"event":"progress",{numbers},"bytes_missing":10,"missing_there":7,"bytes_missing_there":11,"in_flight":8,"requested":9,"in_sync":false,"per_second":{rates}}}"#
+                    r#"{{"event":"progress",{numbers},"bytes_missing":10,"missing_there":7,"bytes_missing_there":11,"not_taken":12,"in_flight":8,"requested":9,"in_sync":false,"per_second":{rates}}}"#
                 ),
             ),
             (

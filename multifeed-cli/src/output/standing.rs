@@ -101,11 +101,16 @@ pub(crate) struct Standing {
     /// Blocks that are here and that the peer is known to lack, and about as many bytes.
     pub(crate) missing_there: u64,
     pub(crate) bytes_missing_there: u64,
+    /// Feeds that the peer does not take, or takes no more of.
+    pub(crate) not_taken: u64,
     /// Blocks that the peer was asked for, and those that it asked for.
     pub(crate) in_flight: u64,
     pub(crate) requested: u64,
-    /// Whether both sides hold the same.
+    /// Whether both sides hold the same, and nothing is left out.
     pub(crate) in_sync: bool,
+    /// Whether they do but for feeds that the peer does not take.
+    #[serde(skip)]
+    pub(crate) in_sync_but: bool,
     pub(crate) per_second: Rates,
 }
 
@@ -121,7 +126,7 @@ pub(crate) struct Rates {
 impl From<SyncState> for Standing {
     fn from(state: SyncState) -> Self {
         let SyncState { feeds, moved, unwritten, per_second, missing_here, bytes_missing_here, .. } = state;
-        let SyncState { missing_there, bytes_missing_there, in_flight, requested, in_sync, .. } = state;
+        let SyncState { missing_there, bytes_missing_there, not_taken, in_flight, requested, in_sync, .. } = state;
         Standing {
             moved: Moved {
                 feeds,
@@ -135,9 +140,11 @@ impl From<SyncState> for Standing {
             bytes_missing: bytes_missing_here,
             missing_there,
             bytes_missing_there,
+            not_taken,
             in_flight,
             requested,
-            in_sync,
+            in_sync: in_sync && not_taken == 0,
+            in_sync_but: in_sync && not_taken > 0,
             per_second: Rates::from(per_second),
         }
     }
@@ -184,9 +191,12 @@ impl Standing {
             bytes_missing: self.bytes_missing.saturating_add(other.bytes_missing),
             missing_there: self.missing_there + other.missing_there,
             bytes_missing_there: self.bytes_missing_there.saturating_add(other.bytes_missing_there),
+            not_taken: self.not_taken + other.not_taken,
             in_flight: self.in_flight + other.in_flight,
             requested: self.requested + other.requested,
             in_sync: self.in_sync && other.in_sync,
+            in_sync_but: [self, *other].iter().all(|of| of.in_sync || of.in_sync_but)
+                && !(self.in_sync && other.in_sync),
             per_second: Rates {
                 blocks_received: rates.blocks_received + other.per_second.blocks_received,
                 bytes_received: rates.bytes_received + other.per_second.bytes_received,
@@ -201,6 +211,10 @@ impl Standing {
         let mut line = Line::default().with(2, count(self.moved.feeds, "feed"));
         if self.in_sync {
             line = line.with(1, "in sync".into());
+        }
+        if self.not_taken > 0 {
+            let but = if self.in_sync_but { "in sync but for " } else { "" };
+            line = line.with(1, format!("{but}{} not taken there", count(self.not_taken, "feed")));
         }
         let (bytes, bytes_there) = (of_bytes(self.bytes_missing), of_bytes(self.bytes_missing_there));
         line = match (self.moved.missing, self.missing_there) {
@@ -339,6 +353,13 @@ mod tests {
         assert_eq!((standing.time_left(), standing.bytes()), (Some(Duration::from_secs(10)), 15_360));
         standing.moved.bytes_received = 1024;
         assert_eq!(standing.progress().within(80), "0 blocks, 1.00 KiB of 16.00 KiB, 1.50 KiB/s");
+        standing.not_taken = 1;
+        assert_eq!(
+            standing.text(),
+            text.replace("3 feeds", "3 feeds, 1 feed not taken there").replace(" here", " here (15.00 KiB)")
+        );
+        let but = Standing { in_sync_but: true, not_taken: 2, ..Standing::default() };
+        assert_eq!(but.text(), "0 feeds, in sync but for 2 feeds not taken there");
         let done = Standing { moved: Moved { feeds: 1, ..Moved::default() }, in_sync: true, ..Standing::default() };
         assert_eq!(done.text(), "1 feed, in sync");
     }

@@ -15,7 +15,7 @@ use crate::commands::opening::warn_open;
 use crate::commands::writers::{OpenWriter, open_writer};
 use crate::commands::{ban, cat, clear, conflicts, feeds, remove, status, verify, watch};
 use crate::error::{CliError, code};
-use crate::output::{Board, Output, Part};
+use crate::output::{Event, FeedLine, Output, Part};
 
 /// The multifeeds that this process has open.
 pub(super) type Served = Arc<[(Place, Multifeed)]>;
@@ -42,11 +42,11 @@ impl<E: Into<CliError>> From<(E,)> for Failure {
     }
 }
 
-/// Reads a request, and does it.
+/// Reads a request, and does it. `process` is what this process says itself.
 pub(super) async fn answer(
     stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
     served: &Served,
-    board: &Board,
+    process: &Output,
 ) -> Result<(), Failure> {
     let Some(Request { place, store, json, ask }) = read_line(stream).await? else { return Err(Failure::Gone) };
     // A folder that is a multifeed itself is meant whatever the root key of its sessions is.
@@ -65,7 +65,7 @@ pub(super) async fn answer(
     };
     match ask {
         Ask::Append(appending) => append(stream, multi, &appending).await,
-        ask => relayed(stream, (multi, board), &store, json, ask).await,
+        ask => relayed(stream, (multi, process), &store, json, ask).await,
     }
 }
 
@@ -114,7 +114,7 @@ fn synced(result: Result<(), Error>) -> Result<(), CliError> {
 /// Runs a command, and sends what it prints.
 async fn relayed(
     stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
-    (multi, board): (&Multifeed, &Board),
+    (multi, process): (&Multifeed, &Output),
     store: &Path,
     json: bool,
     ask: Ask,
@@ -123,7 +123,7 @@ async fn relayed(
     stream.flush().await?;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (output, mut parts) = Output::to_relay(json);
-    let mut work = pin!(run((multi, board), store, ask, &output));
+    let mut work = pin!(run((multi, process), store, ask, &output));
     let done = loop {
         tokio::select! {
             biased;
@@ -166,7 +166,7 @@ async fn write_part(writer: &mut (impl AsyncWrite + Unpin), part: Part) -> io::R
     }
 }
 
-async fn run((multi, board): (&Multifeed, &Board), store: &Path, ask: Ask, output: &Output) -> Result<(), CliError> {
+async fn run((multi, process): (&Multifeed, &Output), store: &Path, ask: Ask, output: &Output) -> Result<(), CliError> {
     // What is asked over and over is answered without a word.
     if !matches!(ask, Ask::Status | Ask::Watch) {
         warn_open(multi, store, output).await?;
@@ -176,12 +176,21 @@ async fn run((multi, board): (&Multifeed, &Board), store: &Path, ask: Ask, outpu
         Ask::Append(_) => return Ok(()),
         Ask::Feeds(listing) => return feeds::of_open(multi, listing, store, output).await,
         Ask::Cat(blocks) => return cat::of_open(multi, &blocks, output).await,
-        Ask::Remove(args) => remove::remove(multi, &args, output).await?,
-        Ask::Ban(args) => ban::set(multi, &args.feed, true, output).await?,
-        Ask::Unban(args) => ban::set(multi, &args.feed, false, output).await?,
+        Ask::Remove(args) => {
+            let FeedLine { key, name, .. } = &remove::remove(multi, &args, output).await?;
+            let people = || format!("feed {key}, named {name}, was removed here: it is not synced any more");
+            process.print(people, &Event::Removed { key: key.clone(), name })?;
+        }
+        Ask::Ban(args) => {
+            if let Some(key) = ban::set(multi, &args.feed, true, output).await? {
+                let people = || format!("feed {key} was banned here: it is not synced any more");
+                process.print(people, &Event::Banned { key: key.to_string() })?;
+            }
+        }
+        Ask::Unban(args) => _ = ban::set(multi, &args.feed, false, output).await?,
         Ask::Clear(args) => clear::clear(multi, &args, output).await?,
         Ask::Verify(args) => return verify::of_open(multi, &args, output).await,
-        Ask::Status => return status::of_open(multi, board, output).await,
+        Ask::Status => return status::of_open(multi, process.board(), output).await,
         Ask::Watch => return watch::of_open(multi, output).await,
         Ask::Conflicts(args) => conflicts::of_open(multi, &args, output).await?,
     }

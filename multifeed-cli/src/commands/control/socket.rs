@@ -17,7 +17,7 @@ use super::answer::{Failure, Served, answer};
 use super::wire::{Failed, Reply, write_line};
 use crate::commands::listener::{ELSEWHERE, SOCKET, elsewhere, identity, path_in, runtime_folders, socket_of};
 use crate::error::{CliError, code};
-use crate::output::{Board, Output};
+use crate::output::Output;
 
 /// Requests at once.
 const AT_ONCE: usize = 64;
@@ -40,7 +40,7 @@ pub(in crate::commands) struct Control {
 impl Control {
     /// Listens for other commands. `None` if there can be no socket; those commands then say that the store is locked.
     pub(in crate::commands) fn listen(store: &Path, served: Vec<(Place, Multifeed)>, output: &Output) -> Option<Self> {
-        match Self::try_listen(store, served, output.board().clone()) {
+        match Self::try_listen(store, served, output.clone()) {
             Ok(control) => Some(control),
             Err(error) => {
                 tracing::info!("no control socket in {}: {error}", store.display());
@@ -49,7 +49,7 @@ impl Control {
         }
     }
 
-    fn try_listen(store: &Path, served: Vec<(Place, Multifeed)>, board: Board) -> io::Result<Self> {
+    fn try_listen(store: &Path, served: Vec<(Place, Multifeed)>, output: Output) -> io::Result<Self> {
         let (folder, path) = path_in(store)?;
         // The lock of the store is ours: what is there is left over, unless the disk has no locks.
         match fs::symlink_metadata(&path) {
@@ -78,7 +78,7 @@ impl Control {
             }
         };
         let moved = Arc::new(OnceLock::new());
-        let serving = tokio::spawn(serve(listener, served.into(), board, moved.clone()));
+        let serving = tokio::spawn(serve(listener, served.into(), output, moved.clone()));
         Ok(Self { path, elsewhere, serving, moved, _folder: folder })
     }
 
@@ -132,7 +132,7 @@ fn is_of_us(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
 }
 
-async fn serve(listener: UnixListener, served: Served, board: Board, moved: Arc<OnceLock<CliError>>) {
+async fn serve(listener: UnixListener, served: Served, output: Output, moved: Arc<OnceLock<CliError>>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut requests = JoinSet::new();
     while let Ok(permit) = places.clone().acquire_owned().await {
@@ -149,11 +149,11 @@ async fn serve(listener: UnixListener, served: Served, board: Board, moved: Arc<
                 continue;
             }
         };
-        let (served, board, moved) = (served.clone(), board.clone(), moved.clone());
+        let (served, output, moved) = (served.clone(), output.clone(), moved.clone());
         requests.spawn(async move {
             let _permit = permit;
             let mut stream = BufStream::new(stream);
-            if let Err(Failure::Cli(error)) = answer(&mut stream, &served, &board).await {
+            if let Err(Failure::Cli(error)) = answer(&mut stream, &served, &output).await {
                 // Noted first: a client that hears of it may end this process.
                 if error.code() == code::MOVED {
                     let _ = moved.set(error.clone());

@@ -64,7 +64,8 @@ impl<S: Storage> Multifeed<S> {
             self.outbox.push(MultifeedEvent::Blocks { id });
         }
         if !slot.unannounced.is_empty() {
-            self.sessions.values_mut().for_each(|session| session.outgrows(id, &slot.feed));
+            let blocks = slot.unannounced.iter().map(|(run, _)| run.end - run.start).sum();
+            self.sessions.values_mut().for_each(|session| session.outgrows(id, &slot.feed, blocks));
         }
         let slot = &mut self.feeds[id.0 as usize];
         if slot.feed.is_held_back() {

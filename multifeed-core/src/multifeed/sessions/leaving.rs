@@ -63,14 +63,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// How many feeds a session's remote did not take, or not all of them, that it was offered and that are served.
     pub(super) fn not_taken(&self, session: &PeerSession) -> u64 {
-        if session.options.upload == Some(false) {
-            return 0;
-        }
-        let counts = |place: u32| {
-            let slot = self.feeds.get(place as usize);
-            slot.is_some_and(|slot| !slot.removed && slot.upload != Some(false) && slot.feed.downloaded() > 0)
-        };
-        session.not_taken.count(session.is_offer_answered(), counts)
+        session.feeds_not_taken(|place| is_served(&self.feeds, place))
     }
 
     /// The feeds of a session with holes, of which its remote said that it does not have them either.
@@ -92,6 +85,12 @@ impl<S: Storage> Multifeed<S> {
         }
         found
     }
+}
+
+/// Whether the feed of a place has blocks that are served.
+pub(super) fn is_served(feeds: &[Box<FeedSlot>], place: u32) -> bool {
+    let slot = feeds.get(place as usize);
+    slot.is_some_and(|slot| !slot.removed && slot.upload != Some(false) && slot.feed.downloaded() > 0)
 }
 
 /// Whether a feed is written here, and what was cleared of it is not fetched.

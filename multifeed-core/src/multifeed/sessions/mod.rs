@@ -184,12 +184,13 @@ impl<S: Storage> Multifeed<S> {
                 self.commit(now);
                 self.mind_unwritten(id);
                 let Some(session) = self.sessions.get(&id).filter(|session| !session.is_over()) else { return };
-                let mut state = session.state(self.is_clean(), self.now);
+                let mut state = session.state(self.is_clean(), self.now, |_| false);
                 self.extensions.forget_session(id);
                 self.drop_peers(id);
                 let Some(session) = self.sessions.get(&id) else { return };
                 let (holes, missing) = (self.holes(id, session), self.missing(session));
                 let not_taken = self.not_taken(session);
+                state.not_taken = not_taken;
                 state.missing_here = state.missing_here.max(missing) + session.waiting_for_disk();
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.totals.holes = holes;
@@ -328,7 +329,7 @@ impl<S: Storage> Multifeed<S> {
     /// Returns the next thing that happened on a session.
     pub fn poll_peer_event(&mut self, id: SessionId) -> Option<PeerEvent> {
         let (clean, now) = (self.is_clean(), self.now);
-        self.sessions.get_mut(&id)?.poll_event(clean, now)
+        self.sessions.get_mut(&id)?.poll_event(clean, now, |place| leaving::is_served(&self.feeds, place))
     }
 
     /// Ends a session cleanly: what is queued goes out first.

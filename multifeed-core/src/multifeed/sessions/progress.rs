@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::leaving::is_served;
 use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::Multifeed;
 use crate::replication::peer_session::PeerSession;
@@ -50,9 +51,11 @@ impl<S: Storage> Multifeed<S> {
         self.wake(id);
     }
 
-    /// Returns how a session stands, or `None` if there is none. It costs the same however many feeds and blocks there are.
+    /// Returns how a session stands, or `None` if there is none. It costs the same however many blocks there are, and a step for each feed that the remote does
+    /// not take.
     pub fn sync_state(&self, id: SessionId, now: Duration) -> Option<SyncState> {
-        Some(self.sessions.get(&id)?.state(self.is_clean(), now.max(self.now)))
+        let served = |place| is_served(&self.feeds, place);
+        Some(self.sessions.get(&id)?.state(self.is_clean(), now.max(self.now), served))
     }
 
     /// Returns how a feed stands, over all sessions. It costs a step for each session.
@@ -87,7 +90,7 @@ impl<S: Storage> Multifeed<S> {
         let (clean, now) = (self.is_clean(), now.max(self.now));
         let counts = |session: &&PeerSession| !session.is_over() && (set == SetId::ALL || session.options.set == set);
         for session in self.sessions.values().filter(counts) {
-            let state = session.state(clean, now);
+            let state = session.state(clean, now, |place| is_served(&self.feeds, place));
             store.sessions += 1;
             store.sessions_in_sync += u64::from(state.in_sync);
             store.all.feeds += state.feeds;
@@ -95,6 +98,7 @@ impl<S: Storage> Multifeed<S> {
             store.all.unwritten += state.unwritten;
             store.all.missing_here += state.missing_here;
             store.all.missing_there += state.missing_there;
+            store.all.not_taken += state.not_taken;
             store.all.bytes_missing_here = store.all.bytes_missing_here.wrapping_add(state.bytes_missing_here);
             store.all.bytes_missing_there = store.all.bytes_missing_there.wrapping_add(state.bytes_missing_there);
             store.all.in_flight += state.in_flight;
@@ -144,7 +148,9 @@ impl<S: Storage> Multifeed<S> {
     /// A remote that serves nothing does not say what it has. It counts as having everything once it asked for nothing for 5 s.
     ///
     /// A live remote whose disk fails closes a feed's channel without a word. Its session is then in sync only if the two held the same of the
-    /// feed, and until blocks of it come here. A remote of ours that removes or bans a feed says so, and is not waited for.
+    /// feed, and until blocks of it come here. So it is with a remote of ours that removes or bans a feed, which says so: what it lacks then, and what
+    /// comes here later, stays missing there, and the feed is one that it does [not take](SyncState::not_taken). A feed that is removed or banned here
+    /// is not missed.
     ///
     /// It is a state, not an event: after the next append it is false again. Of a session that ended well, it is what it was before the end.
     pub fn in_sync(&self, id: SessionId) -> bool {

@@ -72,6 +72,17 @@ impl FeedChannel {
             && !self.remote.uploading
     }
 
+    /// Whether the remote of a live session said that it takes no part in the feed any more, as one of ours that bans or removes it. One that never
+    /// did is not meant.
+    pub(crate) fn was_given_up_there(&self) -> bool {
+        self.options.live
+            && self.uploading
+            && !self.remote.uploading
+            && !self.remote.downloading
+            && !self.is_unheard()
+            && !self.history.is_forked()
+    }
+
     /// Whether, as the channel closes, the session has to end, and the remote hears of nothing new that is here and that it could have.
     pub(crate) fn hears_no_more(&self) -> bool {
         self.state.was_opened()

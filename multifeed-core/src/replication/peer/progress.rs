@@ -27,6 +27,8 @@ pub(crate) struct PeerProgress {
     pub(crate) cost: u64,
     /// Blocks that it asked for.
     pub(crate) requested: u64,
+    /// 1 if it fetches nothing, in a live session, and lacks some of them.
+    pub(crate) not_taken: u64,
     /// 1 if both sides hold the same.
     pub(crate) in_sync: u64,
 }
@@ -96,6 +98,7 @@ impl PeerProgress {
         self.bytes_in_flight += other.bytes_in_flight;
         self.cost += other.cost;
         self.requested += other.requested;
+        self.not_taken += other.not_taken;
         self.in_sync += other.in_sync;
     }
 
@@ -111,6 +114,7 @@ impl PeerProgress {
         self.bytes_in_flight -= other.bytes_in_flight;
         self.cost -= other.cost;
         self.requested -= other.requested;
+        self.not_taken -= other.not_taken;
         self.in_sync -= other.in_sync;
     }
 }
@@ -134,7 +138,8 @@ impl FeedChannel {
     /// How things stand now.
     pub(crate) fn assess<S: Storage>(&mut self, work: &mut Work<'_, S>) -> PeerProgress {
         let in_flight = self.download.in_flight() as u64;
-        let (missing_here, given_up, missing_there) = (self.missing(), self.given_up(work.feed), self.missing_there());
+        let (missing_here, given_up) = (self.missing(), self.given_up(work.feed));
+        let missing_there = self.missing_there(work.feed);
         PeerProgress {
             missing_here,
             given_up,
@@ -144,6 +149,7 @@ impl FeedChannel {
             bytes_in_flight: bytes_of(work.feed, in_flight),
             cost: work.share.cost(mean_size(work.feed)).saturating_mul(in_flight),
             requested: self.upload.requested(),
+            not_taken: u64::from(self.options.live && !self.remote.downloading && self.lacking(work.feed) > 0),
             in_sync: u64::from(self.is_in_sync(work)),
         }
     }
@@ -165,7 +171,7 @@ impl FeedChannel {
             remote_blocks: (told && self.options.observed).then_some(theirs),
             told,
             missing: self.missing() + self.given_up(feed),
-            missing_there: self.missing_there(),
+            missing_there: self.missing_there(feed),
             in_flight,
             bytes_in_flight: bytes_of(feed, in_flight),
             requested: self.upload.requested(),
@@ -208,13 +214,13 @@ impl FeedChannel {
         self.download.given_up_missing(feed)
     }
 
-    fn missing_there(&self) -> u64 {
+    fn missing_there(&self, feed: &Feed) -> u64 {
         match (self.uploading && self.remote.uploading, self.remote.downloading) {
             (false, _) => 0,
             (true, true) => self.remote_missing.count(),
             // It asks for nothing more, and has not written yet what it was sent.
             (true, false) if !self.options.live => self.remote_missing.delivering(),
-            (true, false) => 0,
+            (true, false) => self.lacking(feed),
         }
     }
 
@@ -278,10 +284,11 @@ impl FeedChannel {
     }
 
     /// Counts the blocks that the remote lacks, that we hold and serve, and that it did not take, as far as it announced what it has. Asked when the
-    /// channel closes. In a live session that is so only if the remote fetches nothing and serves something. If it fetches, it only left early; if
-    /// it serves nothing, it takes no part in it.
+    /// channel closes. In a live session that is so only if the remote fetches nothing, and serves something or did before. If it fetches, it only left early; if
+    /// it never did either, it takes no part in it.
     pub(crate) fn lacking(&self, feed: &Feed) -> u64 {
-        let left = self.options.live && (self.remote.downloading || !self.remote.uploading);
+        let serves = self.remote.uploading || self.was_given_up_there();
+        let left = self.options.live && (self.remote.downloading || !serves);
         if !self.uploading || self.history.is_forked() || feed.downloaded() == 0 || left {
             return 0;
         }
@@ -294,8 +301,8 @@ impl FeedChannel {
             && self.upload.asked_at().is_none()
             && self.download.remote_len() == 0;
         // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done. It says before that it is.
-        let acknowledges =
-            (self.options.reconciles || self.remote.downloading) && self.acks.are_asked_for() && !self.options.live;
+        let ends = !self.options.live || self.was_given_up_there();
+        let acknowledges = (self.options.reconciles || self.remote.downloading) && self.acks.are_asked_for() && ends;
         match refused {
             true => feed.downloaded(),
             // One of ours says that it is done before it closes the channel; else what was sent may have met its Close.
@@ -313,7 +320,7 @@ impl FeedChannel {
 
     /// How many blocks the remote lacks that it never asked for, if it was left as it asked for nothing more: a JS peer that is sparse.
     pub(crate) fn unwanted(&self, feed: &Feed) -> u64 {
-        if self.ended == Some(Ended::Idle) { self.missing_there().saturating_sub(self.lacking(feed)) } else { 0 }
+        if self.ended == Some(Ended::Idle) { self.missing_there(feed).saturating_sub(self.lacking(feed)) } else { 0 }
     }
 
     /// Whether the remote is asked what it has though nothing is fetched, in a session that is not live.
@@ -342,7 +349,8 @@ impl FeedChannel {
 
     fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {
         if !self.uploading || !self.remote.downloading {
-            return self.options.live || self.lacking(work.feed) == 0;
+            // A direction that it never took part in does not count.
+            return (self.options.live && !self.was_given_up_there()) || self.lacking(work.feed) == 0;
         }
         let known = if self.remote.uploading {
             self.has_announced() && self.remote_missing.is_empty()

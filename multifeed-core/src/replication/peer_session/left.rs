@@ -145,11 +145,12 @@ impl PeerSession {
         self.known.get(u64::from(feed.0)) || self.matched.holds(feed)
     }
 
-    /// Blocks of a feed are here that were not before.
-    pub(crate) fn outgrows(&mut self, id: FeedId, feed: &Feed) {
+    /// So many blocks of a feed are here that were not before.
+    pub(crate) fn outgrows(&mut self, id: FeedId, feed: &Feed, blocks: u64) {
         let key = feed.key();
         if self.deserted.even.remove(&key) {
-            self.deserted.uneven.insert(key, 0);
+            self.deserted.uneven.insert(key, blocks);
+            self.progress_due |= self.observed;
         }
         if let Some(missing) = self.deserted.cut_short.get_mut(&key) {
             let all = 0..u64::MAX;
@@ -184,7 +185,8 @@ impl PeerSession {
             self.deserted.cut_short.insert(feed.key(), blocks.count());
             self.progress_due |= self.observed;
         }
-        let outgrown = told && feed.is_settled() && peer.hears_no_more() && !self.is_over();
+        let hears_no_more = (told && peer.hears_no_more()) || peer.was_given_up_there();
+        let outgrown = hears_no_more && feed.is_settled() && !self.is_over();
         if outgrown {
             self.not_taken.watch(id);
         }
@@ -203,7 +205,7 @@ impl PeerSession {
     }
 
     /// Blocks of a feed are here that were not before. Whether they count, if the remote does not have them: its channel of the feed is closed,
-    /// in a session that has to end.
+    /// in a session that has to end, or since it takes no part in it any more.
     pub(crate) fn note_gained(&mut self, feed: FeedId, blocks: &Range<u64>) -> bool {
         let counts = !self.is_over() && self.not_taken.watches(feed);
         if counts {

@@ -573,15 +573,16 @@ impl PeerSession {
         command
     }
 
-    /// Returns what the application is told next. `clean` says that all that came is written and reported.
-    pub(crate) fn poll_event(&mut self, clean: bool, now: Duration) -> Option<PeerEvent> {
+    /// Returns what the application is told next. `clean` says that all that came is written and reported, and `served` which feeds, by their places,
+    /// have blocks that are served.
+    pub(crate) fn poll_event(&mut self, clean: bool, now: Duration, served: impl Fn(u32) -> bool) -> Option<PeerEvent> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
         if !std::mem::take(&mut self.progress_due) {
             return None;
         }
-        let state = self.state(clean, now);
+        let state = self.state(clean, now, served);
         self.in_sync_reported = state.in_sync;
         Some(PeerEvent::Progress(state))
     }
@@ -602,8 +603,16 @@ impl PeerSession {
         self.unwritten.values().sum()
     }
 
+    /// How many feeds of those that are `served`, by their places, its remote does not take, or takes no more of.
+    pub(crate) fn feeds_not_taken(&self, served: impl Fn(u32) -> bool) -> u64 {
+        match self.options.upload {
+            Some(false) => 0,
+            _ => self.not_taken.count(self.is_offer_answered(), served),
+        }
+    }
+
     /// How it stands.
-    pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
+    pub(crate) fn state(&self, clean: bool, now: Duration, served: impl Fn(u32) -> bool) -> SyncState {
         let PeerProgress {
             missing_here,
             given_up,
@@ -612,6 +621,7 @@ impl PeerSession {
             in_flight,
             bytes_in_flight,
             requested,
+            not_taken,
             in_sync,
             ..
         } = self.sums;
@@ -645,6 +655,7 @@ impl PeerSession {
                 + self.deserted.missing_there()
                 + self.unwanted_blocks,
             bytes_missing_there: bytes_missing[1],
+            not_taken: not_taken + self.feeds_not_taken(served),
             in_flight,
             bytes_in_flight,
             requested,
