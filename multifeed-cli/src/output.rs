@@ -41,8 +41,7 @@ const DRAWN_PER_SECOND: u8 = 20;
 /// How long something goes on before a time that is left is said.
 const GUESSES_AFTER: Duration = Duration::from_secs(3);
 
-/// What stands before a line: a bar, or a spinner, and a space.
-const BAR_COLUMNS: usize = 31;
+/// What stands before a line: a spinner and a space.
 const SPINNER_COLUMNS: usize = 2;
 
 /// The streams that a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
@@ -320,17 +319,17 @@ impl Output {
     /// Moves the bar of a sync that has an end.
     pub(crate) fn set_progress(&self, standing: &Standing) {
         let all = standing.bytes();
+        let bar = bar_columns(Term::stderr().size().1.into());
         if all > 0 {
-            if self.bar.length().is_none() {
-                self.bar.set_style(style("{bar:30} {wide_msg}"));
-            }
+            // The terminal may have another width by now.
+            self.bar.set_style(style(&format!("{{bar:{bar}}} {{wide_msg}}")));
             self.bar.set_length(all);
             self.bar.set_position(standing.moved.bytes_received + standing.moved.bytes_sent);
         } else if self.bar.length().is_some() || self.bar.message().is_empty() {
             self.bar.unset_length();
             self.bar.set_style(style("{spinner} {wide_msg}"));
         }
-        let beside = if all > 0 { BAR_COLUMNS } else { SPINNER_COLUMNS };
+        let beside = if all > 0 { bar + 1 } else { SPINNER_COLUMNS };
         self.bar.set_message(self.with_time_left(standing.progress(), standing, beside));
     }
 
@@ -406,6 +405,15 @@ impl Unit {
     }
 }
 
+/// How wide a bar is on a terminal of so many columns: what is said beside it has more than half of a narrow one.
+fn bar_columns(columns: usize) -> usize {
+    match columns {
+        80.. => 30,
+        columns => columns.saturating_sub(30) / 2,
+    }
+    .max(4)
+}
+
 /// "1 block", "2,000 blocks".
 pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
@@ -470,6 +478,11 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_leaves_room_for_words() {
+        assert_eq!([200, 80, 60, 40, 10].map(bar_columns), [30, 30, 15, 5, 4]);
+    }
 
     #[test]
     fn a_peer_cannot_steer_the_terminal() {

@@ -469,6 +469,7 @@ fn events_of_a_sync_have_their_fields() -> Result<()> {
             "in_sync",
             "missing",
             "missing_there",
+            "not_taken",
             "per_second",
             "requested"
         ]

@@ -129,7 +129,7 @@ impl Outcome {
     pub(super) fn say_more(&self, who: &str, all: bool, output: &Output) -> Result<(), CliError> {
         if self.early > 0 {
             let blocks = count(self.early, "block");
-            output.say(&format!("{who}the session ended before {blocks} came that the peer has"))?;
+            output.say(&format!("{who}{blocks} that the peer has did not come before the session ended"))?;
         }
         if self.totals.unfetched > 0 {
             let feeds = count(self.totals.unfetched, "feed");
@@ -169,7 +169,7 @@ impl Outcome {
             Kind::Forked => Err(two_histories()),
             Kind::EndedEarly if self.early > 0 => {
                 let blocks = count(self.early, "block");
-                let message = format!("the session ended before {blocks} came that the peer has; sync again");
+                let message = format!("{blocks} that the peer has did not come before the session ended; sync again");
                 Err(CliError::new(code::ENDED_EARLY, message))
             }
             Kind::EndedEarly => {
