@@ -5,6 +5,7 @@
 //   node bench.js calls DIR COUNT               single appends and gets of one feed, each awaited: microseconds a call
 //   node bench.js open DIR                      opens the store until it is ready, and closes it
 //   node bench.js serve DIR [HOST:PORT]         prints {"event":"listening","address"}, serves until blocks went out, exits
+//   node bench.js host DIR                      the same for any number of peers, until it is killed
 //   node bench.js pull DIR HOST:PORT            syncs into DIR, exits
 // Each prints one line {"event":"done", …} at its end: `seconds` is the work alone (open; append; connected to ended),
 // `process` the whole process up to here, `cpu` its user and system seconds, `rss` its peak in bytes.
@@ -73,6 +74,12 @@ const roles = {
     })
   },
 
+  async host (dir) {
+    const multi = await open(dir)
+    const server = net.createServer((socket) => sync(multi, socket, false).catch(() => {}))
+    server.listen(0, '127.0.0.1', () => print({ event: 'listening', address: `127.0.0.1:${server.address().port}` }))
+  },
+
   async pull (dir, address) {
     const multi = await open(dir)
     // Two JS peers, one of them without feeds, end one time in six before anything moved: then once more.
@@ -129,5 +136,5 @@ function fail (err) {
 }
 
 const [role, ...args] = process.argv.slice(2)
-if (!Object.hasOwn(roles, role)) fail(new Error('usage: node bench.js make|append|serve|pull DIR …, see the file'))
+if (!Object.hasOwn(roles, role)) fail(new Error('usage: node bench.js make|append|serve|host|pull DIR …, see the file'))
 roles[role](...args).catch(fail)

@@ -4,6 +4,9 @@
 //! other in each round. It prints medians: the time, the processor's time and the peak memory of each side, and the median of the rounds' ratios to JS
 //! from JS. It checks that everything arrived, and says if the machine had other work. Only ratios carry over to another machine. Linux only.
 
+mod opening;
+mod peers;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,7 +37,7 @@ struct Args {
     /// Only JS from JS, and Rust from Rust.
     #[arg(long)]
     alike: bool,
-    /// Workloads to run, by name; all by default.
+    /// Workloads to run, by name (also `peers` and `opening`); all by default.
     workloads: Vec<String>,
 }
 
@@ -44,12 +47,15 @@ struct Workload {
     feeds: u64,
     blocks: u64,
     size: u64,
+    /// The pulling side has as much of its own, which the other one gets.
+    both: bool,
 }
 
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "small", feeds: 1, blocks: 100_000, size: 100 },
-    Workload { name: "large", feeds: 1, blocks: 4_096, size: 64 << 10 },
-    Workload { name: "feeds", feeds: 1_000, blocks: 10, size: 100 },
+    Workload { name: "small", feeds: 1, blocks: 100_000, size: 100, both: false },
+    Workload { name: "large", feeds: 1, blocks: 4_096, size: 64 << 10, both: false },
+    Workload { name: "feeds", feeds: 1_000, blocks: 10, size: 100, both: false },
+    Workload { name: "both", feeds: 1, blocks: 50_000, size: 100, both: true },
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,10 +95,16 @@ fn main() -> Result<()> {
         folder: args.folder.unwrap_or_else(std::env::temp_dir),
     };
     let pairs: Vec<_> = PAIRS.into_iter().filter(|(pulls, serves)| !args.alike || pulls == serves).collect();
-    for workload in WORKLOADS {
-        if args.workloads.is_empty() || args.workloads.iter().any(|name| name == workload.name) {
-            bench.run(workload, &pairs, args.rounds)?;
-        }
+    let is_asked_for =
+        |workload: &Workload| args.workloads.is_empty() || args.workloads.iter().any(|name| name == workload.name);
+    for workload in WORKLOADS.iter().filter(|workload| is_asked_for(workload)) {
+        bench.run(workload, &pairs, args.rounds)?;
+    }
+    if is_asked_for(&peers::STORE) {
+        bench.serve_many(args.rounds)?;
+    }
+    if is_asked_for(&opening::STORE) {
+        bench.open_many(args.rounds)?;
     }
     Ok(())
 }
@@ -105,21 +117,18 @@ struct Bench {
 
 impl Bench {
     fn run(&self, workload: &Workload, pairs: &[(Kind, Kind)], rounds: usize) -> Result<()> {
-        let Workload { name, feeds, blocks, size } = workload;
-        let source = self.store()?;
-        let make = ["make".to_owned(), text(source.path()), feeds.to_string(), blocks.to_string(), size.to_string()];
-        let made = self.js().args(make).stdout(Stdio::null()).status()?;
-        ensure!(made.success(), "the JS maker failed: {made}");
+        let Workload { name, feeds, blocks, size, both } = workload;
+        let source = self.make(workload)?;
+        let own = both.then(|| self.make(workload)).transpose()?;
+        let pull = |&(pulls, serves): &(Kind, Kind)| {
+            self.pull(source.path(), own.as_ref().map(TempDir::path), workload, pulls, serves)
+        };
         // A round for the caches, not counted.
-        for &(pulls, serves) in pairs {
-            self.pull(source.path(), workload, pulls, serves)?;
-        }
+        pairs.iter().try_for_each(|pair| pull(pair).map(drop))?;
         let before = (Instant::now(), machine_busy()?, children()?);
         let mut took = Vec::new();
         for _ in 0..rounds {
-            let round: Result<Vec<Took>> =
-                pairs.iter().map(|&(pulls, serves)| self.pull(source.path(), workload, pulls, serves)).collect();
-            took.push(round?);
+            took.push(pairs.iter().map(pull).collect::<Result<Vec<Took>>>()?);
         }
         let (since, busy, ours) = before;
         // What ran beside: of all processors, as a part of the time.
@@ -127,7 +136,10 @@ impl Bench {
         let others = (machine_busy()? - busy) - (children()? - ours).as_secs_f64();
         let others = 100.0 * others.max(0.0) / (since.elapsed().as_secs_f64() * processors);
 
-        println!("\n**{name}**: {feeds} × {blocks} × {size} B\n");
+        println!(
+            "\n**{name}**: {feeds} × {blocks} × {size} B{}\n",
+            if *both { ", and as many the other way" } else { "" }
+        );
         println!(
             "| pulls from | s | processor: pulls, s | serves, s | peak: pulls, MB | serves, MB | times as fast | processor, times less |"
         );
@@ -160,8 +172,27 @@ impl Bench {
         Ok(())
     }
 
-    fn pull(&self, source: &Path, workload: &Workload, pulls: Kind, serves: Kind) -> Result<Took> {
-        let target = self.store()?;
+    /// Makes a store by JS.
+    fn make(&self, workload: &Workload) -> Result<TempDir> {
+        let Workload { feeds, blocks, size, .. } = workload;
+        let store = self.store()?;
+        let make = ["make".to_owned(), text(store.path()), feeds.to_string(), blocks.to_string(), size.to_string()];
+        let made = self.js().args(make).stdout(Stdio::null()).status()?;
+        ensure!(made.success(), "the JS maker failed: {made}");
+        Ok(store)
+    }
+
+    /// With what the pulling side has of its own, both work on copies.
+    fn pull(&self, source: &Path, own: Option<&Path>, workload: &Workload, pulls: Kind, serves: Kind) -> Result<Took> {
+        let (target, copied) = (self.store()?, self.store()?);
+        let source = match own {
+            Some(own) => {
+                copy(own, target.path())?;
+                copy(source, copied.path())?;
+                copied.path()
+            }
+            None => source,
+        };
         let mut serve = match serves {
             Kind::Js => self.js(),
             Kind::Rust => self.rust(source),
@@ -190,6 +221,9 @@ impl Bench {
         server.end()?;
         let after = children()?;
         self.check(target.path(), workload)?;
+        if own.is_some() {
+            self.check(source, workload)?;
+        }
         Ok(Took {
             wall,
             cpu: [(between - before).as_secs_f64(), (after - between).as_secs_f64()],
@@ -207,7 +241,8 @@ impl Bench {
             .map(serde_json::from_slice)
             .collect::<Result<_, _>>()?;
         let blocks: u64 = feeds.iter().filter_map(|feed| feed["downloaded"].as_u64()).sum();
-        ensure!(blocks == workload.feeds * workload.blocks, "{blocks} blocks arrived");
+        let sides = if workload.both { 2 } else { 1 };
+        ensure!(blocks == sides * workload.feeds * workload.blocks, "{blocks} blocks arrived");
         Ok(())
     }
 
@@ -226,6 +261,20 @@ impl Bench {
         command.arg("--json").arg("--store").arg(store);
         command
     }
+}
+
+/// Copies the files of a store, and those in its folders.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &to)?,
+            false => _ = std::fs::copy(entry.path(), to)?,
+        }
+    }
+    Ok(())
 }
 
 /// The processor's time of all processes that were waited for.
