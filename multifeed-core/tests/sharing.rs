@@ -31,7 +31,7 @@ struct Rules {
 impl Policy for Rules {
     fn offers(&self, key: &FeedKey, _: Option<&str>, remote: &Remote) -> bool {
         assert_eq!(remote.handshake.client, "MULTIFEED");
-        assert_ne!(remote.public_key, [0; 32]);
+        assert_ne!(remote.public_key.as_bytes(), &[0; 32]);
         !self.hidden.contains(key)
     }
 

@@ -5,7 +5,7 @@ mod misuse;
 use alloc::string::{String, ToString};
 use core::time::Duration;
 
-use crate::key::{DiscoveryKey, FeedKey};
+use crate::key::{DiscoveryKey, FeedKey, PeerKey};
 use crate::machine::Machine;
 
 pub use misuse::ApiMisuse;
@@ -42,10 +42,10 @@ pub enum SessionError {
         them: DiscoveryKey,
     },
     /// The caller refused the remote for its static key.
-    #[error("the remote was refused: its static key is {}", hex::encode(.remote_public_key))]
+    #[error("the remote was refused: its static key is {remote_public_key}")]
     Refused {
         /// The remote's static key.
-        remote_public_key: [u8; 32],
+        remote_public_key: PeerKey,
     },
     /// The Noise handshake failed.
     #[error("the Noise handshake failed: {0}")]

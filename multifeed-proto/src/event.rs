@@ -12,7 +12,7 @@ use crate::error::SessionError;
 use crate::exchange::ManifestFields;
 use crate::ids::{Root, Token};
 use crate::json::Json;
-use crate::key::{DiscoveryKey, FeedKey, HandshakeHash};
+use crate::key::{DiscoveryKey, FeedKey, HandshakeHash, PeerKey};
 use crate::trace::Scope;
 use crate::wire::message::Message;
 
@@ -23,7 +23,7 @@ pub enum Event {
     /// The Noise handshake is done.
     Connected {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
-        remote_public_key: [u8; 32],
+        remote_public_key: PeerKey,
         /// Noise's handshake hash, equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: HandshakeHash,
     },

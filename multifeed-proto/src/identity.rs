@@ -6,6 +6,8 @@ use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use zeroize::Zeroize;
 
+use crate::key::PeerKey;
+
 /// Which side of the Noise handshake we are. The two ends of a stream must have different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -19,18 +21,18 @@ pub enum Role {
 #[derive(Clone)]
 pub struct StaticKeyPair {
     secret: [u8; 32],
-    public: [u8; 32],
+    public: PeerKey,
 }
 
 impl StaticKeyPair {
     /// Returns the pair that belongs to a secret key (any 32 bytes; they are clamped as X25519 asks when used).
     pub fn from_secret_key(secret: [u8; 32]) -> Self {
-        let public = public_key(&secret);
+        let public = PeerKey::new(public_key(&secret));
         Self { secret, public }
     }
 
     /// Returns the public half, which the remote sees as its [`Event::Connected`](crate::Event::Connected)'s `remote_public_key`.
-    pub fn public_key(&self) -> &[u8; 32] {
+    pub fn public_key(&self) -> &PeerKey {
         &self.public
     }
 
@@ -41,7 +43,7 @@ impl StaticKeyPair {
 
 impl fmt::Debug for StaticKeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StaticKeyPair").field("public", &hex::encode(self.public)).finish_non_exhaustive()
+        f.debug_struct("StaticKeyPair").field("public", &self.public).finish_non_exhaustive()
     }
 }
 

@@ -21,6 +21,11 @@ pub const DEFAULT_ROOT_KEY: FeedKey = FeedKey([
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DiscoveryKey([u8; 32]);
 
+/// The static public key of a peer, 32 bytes: what its Noise handshake proves that it has the other half of. Displayed, printed and parsed as a
+/// [`FeedKey`] is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey([u8; 32]);
+
 impl FeedKey {
     /// Returns a key from its 32 bytes. Any bytes are a key; whether they are a point on the curve shows when a signature is checked.
     pub const fn new(bytes: [u8; 32]) -> Self {
@@ -50,6 +55,18 @@ impl DiscoveryKey {
     }
 
     /// Returns the discovery key's 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PeerKey {
+    /// Returns a peer's key from its 32 bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the key's 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -199,6 +216,7 @@ macro_rules! text_forms {
 
 text_forms!(FeedKey);
 text_forms!(DiscoveryKey);
+text_forms!(PeerKey);
 
 /// Noise's handshake hash, 64 bytes: equal on both sides of a stream, and on no other stream. An application can bind what it says to the stream
 /// by it. What the two sides derive from it, others must not, so it prints nothing.
@@ -256,6 +274,7 @@ mod tests {
     #[test]
     fn a_key_prints_as_its_first_digits_and_a_handshake_hash_not_at_all() {
         assert_eq!(format!("{DEFAULT_ROOT_KEY:?}"), "bee80ff3…");
+        assert_eq!(format!("{:?}", PeerKey::new([0xab; 32])), "abababab…");
         assert_eq!(format!("{:?}", HandshakeHash::new([0xab; 64])), "HandshakeHash(..)");
     }
 

@@ -173,7 +173,7 @@ pub use exchange::ManifestFields;
 pub use identity::{Role, StaticKeyPair};
 pub use ids::{Root, Token};
 pub use json::Json;
-pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, HandshakeHash, KeyLengthError, ParseKeyError};
+pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, HandshakeHash, KeyLengthError, ParseKeyError, PeerKey};
 pub use limits::Limits;
 pub use session::{Session, Totals};
 pub use trace::{Direction, Record, Scope, Tracer};

@@ -486,7 +486,7 @@ fn a_stolen_key_cuts_nobody() {
         let foreign = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let daemon = crate::lan::forger(network);
         let mut stolen = crate::lan::text(1, root(1).discovery_key());
-        stolen[1].1 = hex(&swarm_b.networker().public_key());
+        stolen[1].1 = swarm_b.networker().public_key().to_string();
         crate::lan::announce(&daemon, foreign.local_addr().unwrap().port(), "127.0.0.1", &stolen);
         // It is tried, and hangs up.
         let accepted = tokio::time::timeout(PATIENCE, foreign.accept()).await.expect("it is tried");
@@ -502,10 +502,6 @@ fn a_stolen_key_cuts_nobody() {
         swarm_a.close().await;
         swarm_b.close().await;
     });
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(target_os = "linux")]

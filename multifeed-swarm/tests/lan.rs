@@ -147,13 +147,13 @@ fn forged_announcements_cost_a_few_dials_and_others_go_on() {
         // A peer's key at another address: the peer that answers there has to prove it.
         let theirs = swarm_b.networker().public_key();
         let mut stolen = text(3, topic);
-        stolen[1].1 = theirs.iter().map(|byte| format!("{byte:02x}")).collect();
+        stolen[1].1 = theirs.to_string();
         stolen.push(("x", String::new()));
         announce(&daemon, foreign_port, "127.0.0.1", &stolen);
         // Our own key, another version, and no topic of ours.
         let ours = swarm_a.networker().public_key();
         let mut own = text(4, topic);
-        own[1].1 = ours.iter().map(|byte| format!("{byte:02x}")).collect();
+        own[1].1 = ours.to_string();
         announce(&daemon, 10, "127.0.0.1", &own);
         let mut other = text(5, topic);
         other[0].1 = "2".to_owned();
@@ -163,8 +163,7 @@ fn forged_announcements_cost_a_few_dials_and_others_go_on() {
         garbage[1].1 = "\u{1F600}".repeat(20);
         announce(&daemon, 13, "127.0.0.1", &garbage);
         for key in [1, 2] {
-            let is_it =
-                |event: &SwarmEvent| matches!(event, SwarmEvent::Found { key: Some(found), .. } if *found == [key; 32]);
+            let is_it = |event: &SwarmEvent| matches!(event, SwarmEvent::Found { key: Some(found), .. } if *found.as_bytes() == [key; 32]);
             event(&mut events, is_it).await;
         }
         for _ in 0..2 {
@@ -201,7 +200,7 @@ fn a_stolen_key_hides_nobody() {
         // The thief was there first.
         let daemon = forger(port);
         let mut stolen = text(1, root(1).discovery_key());
-        stolen[1].1 = theirs.iter().map(|byte| format!("{byte:02x}")).collect();
+        stolen[1].1 = theirs.to_string();
         announce(&daemon, 9, "127.0.0.1", &stolen);
         // It only looks, so that it has to be the one who dials.
         let networker = networker();

@@ -70,7 +70,7 @@ pub(crate) fn other(role: Role) -> Role {
 /// What a Noise handshake would have left.
 pub(crate) fn established(role: Role) -> Established {
     Established {
-        remote_public_key: [3; 32],
+        remote_public_key: multifeed_proto::PeerKey::new([3; 32]),
         handshake_hash: HandshakeHash::new([4; 64]),
         split: split(role),
         nonce: nonce(role),

@@ -123,7 +123,7 @@ pub(super) async fn follow(
                 }
                 Ok(Some(event)) => {
                     if let SyncEvent::Connected { remote_public_key, .. } = &event {
-                        peer.name.id = Some(hex::encode(remote_public_key));
+                        peer.name.id = Some(remote_public_key.to_string());
                     }
                     if matches!(event, SyncEvent::Ready(_))
                         && let Some(unproven) = peer.unproven.take()

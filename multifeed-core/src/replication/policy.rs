@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use multifeed_proto::{FeedKey, ManifestFields, RemoteHandshake};
+use multifeed_proto::{FeedKey, ManifestFields, PeerKey, RemoteHandshake};
 
 use crate::limits::PeerLimits;
 
@@ -12,7 +12,7 @@ use crate::limits::PeerLimits;
 pub struct Remote {
     /// Its static key; zeros if the session did not report it. Anyone can have made one up: it says who the remote is only to someone who knows
     /// that key as somebody's.
-    pub public_key: [u8; 32],
+    pub public_key: PeerKey,
     /// What it said in the multifeed handshake, its application's user data included.
     pub handshake: RemoteHandshake,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_proto::{Config, FeedKey, HandshakeHash, Json, RemoteHandshake, SessionError};
+use multifeed_proto::{Config, FeedKey, HandshakeHash, Json, PeerKey, RemoteHandshake, SessionError};
 
 use crate::error::{Conflict, StoreError};
 use crate::ids::SetId;
@@ -104,7 +104,7 @@ pub enum PeerEvent {
     /// The Noise handshake is done.
     Connected {
         /// The remote's static key.
-        remote_public_key: [u8; 32],
+        remote_public_key: PeerKey,
         /// Noise's handshake hash, equal on both sides of this stream and nowhere else.
         handshake_hash: HandshakeHash,
     },

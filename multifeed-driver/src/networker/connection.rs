@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_core::log::{Short, log};
+use multifeed_core::log::log;
 use multifeed_core::{SyncError, SyncState, SyncTotals};
 use multifeed_proto::{Command, Fault, FeedKey, Role, SessionError};
 
@@ -147,7 +147,7 @@ impl<R: Runtime> Connection<R> {
     fn report(&self, Mismatch { theirs, is_new }: Mismatch) {
         let Some(peer) = self.peer else { return };
         if is_new {
-            log!(WARN, "networker", "ERR_ROOT_KEY_MISMATCH: the peer has another root key, and none of ours", peer = ?Short(&peer), theirs = ?theirs, dial = ?self.dial);
+            log!(WARN, "networker", "ERR_ROOT_KEY_MISMATCH: the peer has another root key, and none of ours", peer = ?peer, theirs = ?theirs, dial = ?self.dial);
         }
         self.shared.publish(&NetworkerEvent::RootKeyMismatch { connection: self.id, peer, dial: self.dial, theirs });
     }

@@ -1,7 +1,6 @@
 //! What peers, connections and dials are known by.
 
-/// A peer's static key: what it says it is. Anyone can make one up, nobody can take another's.
-pub type PeerKey = [u8; 32];
+pub use multifeed_proto::PeerKey;
 
 /// The number of a connection, used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

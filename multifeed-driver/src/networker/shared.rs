@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use multifeed_core::log::{Short, log};
+use multifeed_core::log::log;
 use multifeed_core::{ExtensionError, Replicate, SyncState};
 use multifeed_proto::{FeedKey, StaticKeyPair};
 
@@ -117,7 +117,7 @@ impl Shared {
     pub(crate) fn publish(&self, event: &NetworkerEvent) {
         match event {
             NetworkerEvent::Connected { connection, peer, dial } => {
-                log!(DEBUG, "networker", "connected", connection = ?connection, peer = ?Short(peer), dial = ?dial);
+                log!(DEBUG, "networker", "connected", connection = ?connection, peer = ?peer, dial = ?dial);
             }
             NetworkerEvent::Disconnected { connection, reason, error, in_sync, .. } => {
                 log!(DEBUG, "networker", "disconnected", connection = ?connection, in_sync = ?in_sync, reason = ?reason, error = ?error);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use multifeed_core::{Conflict, SyncError, SyncState, SyncTotals};
-use multifeed_proto::{FeedKey, HandshakeHash, RemoteHandshake, SessionError};
+use multifeed_proto::{FeedKey, HandshakeHash, PeerKey, RemoteHandshake, SessionError};
 
 use crate::waking::Waking;
 
@@ -25,7 +25,7 @@ pub enum SyncEvent {
     /// The Noise handshake is done.
     Connected {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
-        remote_public_key: [u8; 32],
+        remote_public_key: PeerKey,
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: HandshakeHash,
     },
@@ -258,8 +258,10 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         queue.push(SyncEvent::Proven);
         assert!(queue.poll_next(&cx).is_pending());
-        let connected =
-            SyncEvent::Connected { remote_public_key: [1; 32], handshake_hash: HandshakeHash::new([2; 64]) };
+        let connected = SyncEvent::Connected {
+            remote_public_key: PeerKey::new([1; 32]),
+            handshake_hash: HandshakeHash::new([2; 64]),
+        };
         queue.push(connected.clone());
         assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(connected)));
         assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(SyncEvent::Proven)));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use multifeed_core::{ExtensionError, SyncError, message_cost};
 use multifeed_proto::{
-    Command, DiscoveryKey, FeedKey, HandshakeHash, Root, RootConfig, Scope, Session, SessionError, Totals,
+    Command, DiscoveryKey, FeedKey, HandshakeHash, PeerKey, Root, RootConfig, Scope, Session, SessionError, Totals,
 };
 
 use crate::options::PumpOptions;
@@ -26,7 +26,7 @@ pub enum StreamEvent {
     /// [`accept`](crate::ProtocolStream::accept) or [`refuse`](crate::ProtocolStream::refuse).
     Connected {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
-        remote_public_key: [u8; 32],
+        remote_public_key: PeerKey,
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: HandshakeHash,
     },

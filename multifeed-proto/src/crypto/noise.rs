@@ -21,7 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::crypto::capability::Split;
 use crate::error::HandshakeError;
 use crate::identity::{Role, StaticKeyPair};
-use crate::key::HandshakeHash;
+use crate::key::{HandshakeHash, PeerKey};
 use crate::wire::{message, schema, varint};
 
 /// The longest handshake message that Noise allows.
@@ -57,7 +57,7 @@ pub struct Handshake {
 #[derive(Debug)]
 pub struct Established {
     /// The remote's static key.
-    pub remote_public_key: [u8; 32],
+    pub remote_public_key: PeerKey,
     /// Noise's handshake hash.
     pub handshake_hash: HandshakeHash,
     /// The keys of the two directions.
@@ -198,7 +198,7 @@ impl Handshake {
 
     fn finish(&mut self) -> Result<Established, HandshakeError> {
         let remote_nonce = self.remote_nonce.ok_or(HandshakeError::NoPayload)?;
-        let remote_public_key = self.noise.get_remote_static().and_then(|key| key.try_into().ok());
+        let remote_public_key = self.noise.get_remote_static().and_then(|key| key.try_into().ok()).map(PeerKey::new);
         let handshake_hash = self.noise.get_handshake_hash().try_into().map(HandshakeHash::new).ok();
         let (k1, k2) = self.noise.dangerously_get_raw_split();
         let split = match self.role {

@@ -31,7 +31,7 @@ use crate::exchange::{Kind, ManifestFields};
 use crate::extension::Extensions;
 use crate::identity::Role;
 use crate::ids::{Root, Token};
-use crate::key::FeedKey;
+use crate::key::{FeedKey, PeerKey};
 use crate::machine::Machine;
 use crate::roots::Roots;
 use crate::trace::Tracer;
@@ -65,7 +65,7 @@ pub struct Session {
     greeting_hold: Duration,
     authenticate: bool,
     discover: bool,
-    remote_public_key: Option<[u8; 32]>,
+    remote_public_key: Option<PeerKey>,
     /// The remote knows a key of ours, or was accepted.
     proven: bool,
     /// It was let in, and has to prove itself, whether or not a root key was named for the session's start.

@@ -42,7 +42,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let limits = SwarmLimits { dials_at_once: 3, routes: 4, ..SwarmLimits::default() };
         Self {
-            table: Table::new([255; 32], limits),
+            table: Table::new(PeerKey::new([255; 32]), limits),
             rng: StdRng::seed_from_u64(seed),
             now: Duration::ZERO,
             real: (0..PEERS).map(|_| Real::default()).collect(),
@@ -52,7 +52,7 @@ impl World {
     }
 
     fn key(peer: usize) -> Option<PeerKey> {
-        (!peer.is_multiple_of(3)).then_some([peer as u8; 32])
+        (!peer.is_multiple_of(3)).then_some(PeerKey::new([peer as u8; 32]))
     }
 
     /// How an engine reaches a peer, and whether it shows its key: the second one is a DHT for every third peer.
@@ -129,7 +129,7 @@ impl World {
                 (false, true) => {
                     (dial.connected, dial.failures) = (true, 0);
                     if peer % 3 == 1 {
-                        self.table.identify(id, [peer as u8; 32]);
+                        self.table.identify(id, PeerKey::new([peer as u8; 32]));
                     }
                     self.table.connected(id);
                     // A peer that is the same as another has no dial any more.

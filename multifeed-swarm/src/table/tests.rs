@@ -2,7 +2,7 @@
 
 use super::*;
 
-const OWN: PeerKey = [255; 32];
+const OWN: PeerKey = PeerKey::new([255; 32]);
 const ENGINE: EngineId = 0;
 
 const fn secs(secs: u64) -> Duration {
@@ -19,7 +19,7 @@ pub(super) fn address(n: u32) -> Route {
 
 fn found(route: Route, key: Option<u8>, topics: &[u8]) -> Found {
     let topics = topics.iter().map(|n| topic(*n)).collect();
-    Found { route, key: key.map(|n| [n; 32]), topics, kept: false }
+    Found { route, key: key.map(|n| PeerKey::new([n; 32])), topics, kept: false }
 }
 
 fn table() -> Table {
@@ -148,11 +148,11 @@ fn one_that_is_gone_stays_while_it_is_connected() {
     let (dialled, _) = dials(&mut table, secs(0));
     table.connected(dialled[0]);
     for n in 1..=2 {
-        table.lost(ENGINE, &address(n), Some([n as u8; 32]), &[topic(1)]);
+        table.lost(ENGINE, &address(n), Some(PeerKey::new([n as u8; 32])), &[topic(1)]);
         assert_eq!(dials(&mut table, secs(1)), (vec![], 0), "the other topic is there still");
     }
     for n in 1..=2 {
-        table.lost(ENGINE, &address(n), Some([n as u8; 32]), &[topic(2)]);
+        table.lost(ENGINE, &address(n), Some(PeerKey::new([n as u8; 32])), &[topic(2)]);
     }
     assert_eq!((dials(&mut table, secs(1)), table.peers().count()), ((vec![], 1), 1));
     table.ended(dialled[0]);
@@ -287,7 +287,7 @@ fn one_that_is_connected_by_a_dht_and_then_found_on_the_lan_is_one_and_hastened_
     let (dialled, _) = dials(&mut table, secs(0));
     let id = dialled[0];
     table.is_by(id, 1, DHT);
-    assert_eq!(table.identify(id, [7; 32]), None);
+    assert_eq!(table.identify(id, PeerKey::new([7; 32])), None);
     table.connected(id);
     table.poll(secs(1));
     assert!(table.take_orders().is_empty());
@@ -298,14 +298,14 @@ fn one_that_is_connected_by_a_dht_and_then_found_on_the_lan_is_one_and_hastened_
     }
     assert_eq!(table.take_orders(), [Order::Hasten(id)]);
     let view = table.peers().next().unwrap();
-    assert_eq!((table.peers().count(), view.routes.len(), view.key), (1, 2, Some([7; 32])));
+    assert_eq!((table.peers().count(), view.routes.len(), view.key), (1, 2, Some(PeerKey::new([7; 32]))));
     // What it is connected by comes first, and without that, addresses do.
     assert_eq!(table.routes(id)[0], (1, DHT));
     table.peers.get_mut(&id).unwrap().by = None;
     assert_eq!(table.routes(id)[0], (0, address(1)));
     // One is lost, and then the other.
     table.lost(1, &DHT, None, &[topic(1)]);
-    table.lost(0, &address(1), Some([7; 32]), &[topic(1), topic(2)]);
+    table.lost(0, &address(1), Some(PeerKey::new([7; 32])), &[topic(1), topic(2)]);
     table.ended(id);
     assert_eq!(lost(&mut table), [(id, LostReason::Gone)]);
     assert!(table.by_name.is_empty());
@@ -322,7 +322,7 @@ fn two_that_prove_one_key_are_one_whichever_connection_stays() {
         table.connected(lan);
         let (stays, goes) = if dht_stays { (dht, lan) } else { (lan, dht) };
         if dht_stays {
-            assert_eq!(table.identify(dht, [7; 32]), Some(lan));
+            assert_eq!(table.identify(dht, PeerKey::new([7; 32])), Some(lan));
             table.connected(dht);
         } else {
             table.absorb(dht, lan);
@@ -356,10 +356,14 @@ fn one_with_a_new_key_at_a_known_address_is_reached() {
     assert_eq!(dials(&mut table, secs(1)), (vec![], 1));
     table.poll(secs(2));
     assert_eq!(table.take_orders(), [Order::Dial { peer: id, key: None }]);
-    table.identify(id, [8; 32]);
+    table.identify(id, PeerKey::new([8; 32]));
     table.connected(id);
     let view = table.peers().next().unwrap();
-    assert_eq!((view.key, view.routes.len()), (Some([8; 32]), 1), "what the old key announced is somebody else's");
+    assert_eq!(
+        (view.key, view.routes.len()),
+        (Some(PeerKey::new([8; 32])), 1),
+        "what the old key announced is somebody else's"
+    );
     table.found(0, found(address(1), Some(7), &[1]), secs(3));
     assert_eq!((table.peers().count(), table.by_name.len()), (2, 3));
 }
@@ -370,7 +374,7 @@ fn one_that_came_by_a_dht_is_found_there_as_the_same() {
     table.found(0, found(address(1), Some(7), &[1]), secs(0));
     let id = dials(&mut table, secs(0)).0[0];
     table.came(&DHT);
-    assert_eq!(table.came_from([7; 32], &DHT), None);
+    assert_eq!(table.came_from(PeerKey::new([7; 32]), &DHT), None);
     table.connected(id);
     table.found(1, found(DHT, None, &[1]), secs(1));
     assert_eq!((table.peers().count(), table.peers().next().unwrap().routes.len()), (1, 2));
@@ -385,7 +389,7 @@ fn one_that_comes_again_and_again_is_never_dialled_and_stays_one() {
         table.came(&DHT);
         assert_eq!(dials(&mut table, secs(n)), (vec![], 0));
         // A peer of JS has another static key each time.
-        let key = [n as u8; 32];
+        let key = PeerKey::new([n as u8; 32]);
         assert_eq!(table.came_from(key, &DHT), None);
         assert_eq!(table.with_key(key), Some(id));
         table.connected(id);
@@ -413,7 +417,7 @@ fn a_dial_ends_when_its_peer_comes_and_what_is_found_of_one_that_is_here_is_that
     // It is on the LAN too.
     table.found(0, found(address(1), Some(7), &[1]), secs(9));
     let lan = dials(&mut table, secs(9)).0[0];
-    assert_eq!(table.came_from([7; 32], &DHT), Some(id));
+    assert_eq!(table.came_from(PeerKey::new([7; 32]), &DHT), Some(id));
     assert_eq!((table.peers().count(), table.peers().next().unwrap().id), (1, lan));
     // The address alone is tried as long as it is here.
     assert_eq!(table.routes(lan), [(0, address(1))]);
@@ -422,9 +426,14 @@ fn a_dial_ends_when_its_peer_comes_and_what_is_found_of_one_that_is_here_is_that
     // One whose connection was there before it was found.
     let other = Route::Key([6; 32]);
     table.came(&other);
-    assert_eq!(table.came_from([6; 32], &other), None);
+    assert_eq!(table.came_from(PeerKey::new([6; 32]), &other), None);
     table.found(1, found(other.clone(), None, &[1]), secs(11));
-    assert_eq!((table.with_key([6; 32]).is_some(), dials(&mut table, secs(11))), (true, (vec![], 0)));
-    let said = Happened::Found { peer: table.with_key([6; 32]).unwrap(), key: Some([6; 32]), engine: 1, route: other };
+    assert_eq!((table.with_key(PeerKey::new([6; 32])).is_some(), dials(&mut table, secs(11))), (true, (vec![], 0)));
+    let said = Happened::Found {
+        peer: table.with_key(PeerKey::new([6; 32])).unwrap(),
+        key: Some(PeerKey::new([6; 32])),
+        engine: 1,
+        route: other,
+    };
     assert_eq!(table.take_happened().pop(), Some(said));
 }

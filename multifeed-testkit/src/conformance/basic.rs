@@ -257,7 +257,7 @@ pub async fn user_data_arrives<A: Adapter>() {
     let (mut connected, mut ready) = (false, false);
     while let Some(event) = right.next().await {
         match event {
-            SyncEvent::Connected { remote_public_key, .. } => connected = remote_public_key != [0; 32],
+            SyncEvent::Connected { remote_public_key, .. } => connected = *remote_public_key.as_bytes() != [0; 32],
             SyncEvent::Ready(handshake) => {
                 ready = true;
                 assert_eq!(handshake.user_data.unwrap().as_str(), r#"{"name":"a"}"#);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_lite::future::zip;
 use multifeed_driver::{
     EndReason, FeedKey, Multifeed, Networker, NetworkerError, NetworkerEvent, NetworkerEvents, NetworkerOptions,
-    Options, Replicate, Role, RootState, StaticKeyPair,
+    Options, PeerKey, Replicate, Role, RootState, StaticKeyPair,
 };
 
 use super::{Adapter, assert_same, fill, filled, held, memory_with};
@@ -47,7 +47,7 @@ async fn until(events: &mut NetworkerEvents, is_it: impl Fn(&NetworkerEvent) -> 
 pub async fn a_networker_carries_what_both_sides_have<A: Adapter>() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let accept = move |_: &[u8; 32]| count.fetch_add(1, Ordering::Relaxed) == 0;
+    let accept = move |_: &PeerKey| count.fetch_add(1, Ordering::Relaxed) == 0;
     let ours = Networker::new(NetworkerOptions::default().with_accept(accept)).unwrap();
     let theirs = networker(2);
     let (mut here, mut there) = (ours.events(), theirs.events());

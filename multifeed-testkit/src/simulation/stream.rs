@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use multifeed_core::{Connection, PeerEvent, Replicate, SessionId, SyncError, SyncTotals};
 use multifeed_proto::crypto::capability::Split;
 use multifeed_proto::crypto::noise::Established;
-use multifeed_proto::{Config, Fault, HandshakeHash, Role, SessionError};
+use multifeed_proto::{Config, Fault, HandshakeHash, PeerKey, Role, SessionError};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -228,7 +228,7 @@ fn establish(rng: &mut StdRng) -> [Option<Established>; 2] {
     nonces.iter_mut().for_each(|nonce| rng.fill_bytes(nonce));
     [0, 1].map(|side| {
         Some(Established {
-            remote_public_key: [1 - side as u8; 32],
+            remote_public_key: PeerKey::new([1 - side as u8; 32]),
             handshake_hash: HandshakeHash::new([0; 64]),
             split: Split { tx: keys[side], rx: keys[1 - side] },
             nonce: nonces[side],

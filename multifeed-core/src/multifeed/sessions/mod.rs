@@ -23,7 +23,7 @@ use super::{FeedSlot, Multifeed, MultifeedEvent};
 use crate::error::StoreError;
 use crate::ids::{FeedId, SessionId};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
-use crate::log::{Short, log};
+use crate::log::log;
 use crate::multifeed::feed_events::FeedEvent;
 use crate::prepared::PreparedEvent;
 use crate::replication::peer::{FeedChannel, PeerFault, Sent, TooLarge, Work};
@@ -72,7 +72,7 @@ impl<S: Storage> Multifeed<S> {
         let _session = session.span.enter();
         match event {
             Event::Connected { remote_public_key, handshake_hash } => {
-                log!(DEBUG, "session", "the handshake is done", remote = ?Short(&remote_public_key));
+                log!(DEBUG, "session", "the handshake is done", remote = ?remote_public_key);
                 session.handshake_hash = Some(handshake_hash);
                 session.remote_public_key = remote_public_key;
                 session.events.push_back(PeerEvent::Connected { remote_public_key, handshake_hash });

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exchange::Exchange;
 use left::{DesertedFeeds, GivenUp};
-use multifeed_proto::{Command, FeedKey, HandshakeHash, RemoteHandshake, Root, Scope, Token};
+use multifeed_proto::{Command, FeedKey, HandshakeHash, PeerKey, RemoteHandshake, Root, Scope, Token};
 use outgoing::Outgoing;
 use relays::Relays;
 use room::Room;
@@ -71,7 +71,7 @@ pub(crate) struct PeerSession {
     pub(crate) offers: Offers,
     /// The remote, once it is known.
     pub(crate) remote: Option<Box<Remote>>,
-    pub(crate) remote_public_key: [u8; 32],
+    pub(crate) remote_public_key: PeerKey,
     /// What is recorded of it stands in this.
     pub(crate) span: Span,
     /// What it may bring.
@@ -178,7 +178,7 @@ impl PeerSession {
             handshake_hash: None,
             offers: Offers::default(),
             remote: None,
-            remote_public_key: [0; 32],
+            remote_public_key: PeerKey::new([0; 32]),
             span: Span::none(),
             limits: PeerLimits::default(),
             brought: Arc::default(),

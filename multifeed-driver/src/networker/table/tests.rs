@@ -20,7 +20,7 @@ fn table(own: u8) -> Table {
 }
 
 fn with(own: u8, limits: NetworkerLimits) -> Table {
-    let mut table = Table::new([own; 32], limits, BackoffOptions::default());
+    let mut table = Table::new(PeerKey::new([own; 32]), limits, BackoffOptions::default());
     assert!(table.join(root(1), true, secs(0)));
     table
 }
@@ -28,7 +28,7 @@ fn with(own: u8, limits: NetworkerLimits) -> Table {
 /// A connection to a peer, as far as this side lets it.
 fn meet(table: &mut Table, initiator: bool, peer: u8, now: Duration) -> ConnectionId {
     let id = table.enter(initiator, None, now).unwrap();
-    table.connected(id, [peer; 32], true, now);
+    table.connected(id, PeerKey::new([peer; 32]), true, now);
     id
 }
 
@@ -109,7 +109,7 @@ fn one_that_waits_takes_the_place_of_one_that_ends_and_few_wait() {
 #[test]
 fn who_is_not_wanted_is_told_nothing() {
     let mut table = table(5);
-    assert!(table.ban([7; 32], secs(0)));
+    assert!(table.ban(PeerKey::new([7; 32]), secs(0)));
     for (peer, accepted, expected) in [
         (5, true, Some(EndReason::OwnKey)),
         (7, true, Some(EndReason::Banned)),
@@ -117,22 +117,26 @@ fn who_is_not_wanted_is_told_nothing() {
         (8, true, None),
     ] {
         let id = table.enter(false, None, secs(1)).unwrap();
-        table.connected(id, [peer; 32], accepted, secs(1));
+        table.connected(id, PeerKey::new([peer; 32]), accepted, secs(1));
         assert_eq!(reason(&table, id), expected);
         let orders = table.take_orders(id);
         assert_eq!(orders.contains(&Order::Refuse), expected.is_some());
         assert_eq!(orders.contains(&Order::Open(root(1))), expected.is_none());
     }
     // A ban ends what is there, and lasts until it is lifted.
-    assert!(table.ban([8; 32], secs(2)));
+    assert!(table.ban(PeerKey::new([8; 32]), secs(2)));
     assert_eq!(table.open().count(), 0);
-    assert_eq!(table.banned(), [[7; 32], [8; 32]]);
-    assert!(table.unban(&[8; 32]) && !table.unban(&[8; 32]));
+    assert_eq!(table.banned(), [PeerKey::new([7; 32]), PeerKey::new([8; 32])]);
+    assert!(table.unban(&PeerKey::new([8; 32])) && !table.unban(&PeerKey::new([8; 32])));
     let again = meet(&mut table, false, 8, secs(3));
     assert_eq!(reason(&table, again), None);
     let limits = NetworkerLimits { banned: 1, ..NetworkerLimits::default() };
     let mut table = with(5, limits);
-    assert!(table.ban([1; 32], secs(0)) && table.ban([1; 32], secs(0)) && !table.ban([2; 32], secs(0)));
+    assert!(
+        table.ban(PeerKey::new([1; 32]), secs(0))
+            && table.ban(PeerKey::new([1; 32]), secs(0))
+            && !table.ban(PeerKey::new([2; 32]), secs(0))
+    );
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn strangers_share_their_places_and_peers_theirs() {
     assert_eq!((reason(&table, first), reason(&table, second)), (Some(EndReason::GaveWay), None));
     table.ended(first, secs(3));
     for (id, peer) in [(second, 1), (third, 2)] {
-        table.connected(id, [peer; 32], true, secs(3));
+        table.connected(id, PeerKey::new([peer; 32]), true, secs(3));
         table.ready(id, root(1), secs(3));
     }
     // A third that proves itself finds no place, as both carry a root key; until one of them does not.
@@ -256,7 +260,7 @@ fn root_keys_that_differ_are_reported_once_a_connection_and_logged_once_a_peer()
     let dial = table.dials.add(None, 1, secs(6));
     for is_new in [true, false] {
         let id = table.enter(true, Some(dial), secs(7)).unwrap();
-        table.connected(id, [3; 32], true, secs(7));
+        table.connected(id, PeerKey::new([3; 32]), true, secs(7));
         table.discovered(id, theirs, secs(7));
         assert_eq!(table.ended(id, secs(7)).unwrap().mismatch, Some(Mismatch { theirs, is_new }));
     }
@@ -287,7 +291,7 @@ fn root_keys_do_not_differ_if_one_is_shared_or_may_be() {
         assert_eq!(mismatches(&mut late, id, secs(3)).is_empty(), is_theirs);
     }
     // Nothing is joined here: nothing differs.
-    let mut none = Table::new([5; 32], NetworkerLimits::default(), BackoffOptions::default());
+    let mut none = Table::new(PeerKey::new([5; 32]), NetworkerLimits::default(), BackoffOptions::default());
     let id = meet(&mut none, false, 1, secs(1));
     none.discovered(id, theirs, secs(1));
     assert_eq!(mismatches(&mut none, id, secs(20)), []);
@@ -361,7 +365,7 @@ fn what_a_peer_did_not_answer_is_left_out_of_its_next_connection_only() {
 
 #[test]
 fn sessions_that_are_not_live_end_the_connection_with_the_last_of_them() {
-    let mut table = Table::new([5; 32], NetworkerLimits::default(), BackoffOptions::default());
+    let mut table = Table::new(PeerKey::new([5; 32]), NetworkerLimits::default(), BackoffOptions::default());
     table.join(root(1), false, secs(0));
     table.join(root(2), false, secs(0));
     let id = meet(&mut table, true, 1, secs(1));
@@ -377,7 +381,7 @@ fn sessions_that_are_not_live_end_the_connection_with_the_last_of_them() {
 fn dials_wait_for_their_peer_and_their_time() {
     let mut table = table(5);
     let dial = table.dials.add(None, 1, secs(0));
-    let same = table.dials.add(Some([2; 32]), 2, secs(0));
+    let same = table.dials.add(Some(PeerKey::new([2; 32])), 2, secs(0));
     assert_eq!(table.poll_dial(dial, secs(0)), Step::Connect);
     assert_eq!(table.poll_dial(dial, secs(0)), Step::Wait(None), "one at a time");
     let delay = table.dials.failed(dial, secs(1)).unwrap();
@@ -385,7 +389,7 @@ fn dials_wait_for_their_peer_and_their_time() {
     assert_eq!(table.poll_dial(dial, secs(1)), Step::Wait(Some(secs(1) + delay)));
     assert_eq!(table.poll_dial(dial, secs(2)), Step::Connect);
     let id = table.enter(true, Some(dial), secs(2)).unwrap();
-    table.connected(id, [2; 32], true, secs(2));
+    table.connected(id, PeerKey::new([2; 32]), true, secs(2));
     // The other dial is for the same peer.
     assert_eq!(table.poll_dial(same, secs(2)), Step::Wait(None));
     table.dials.take_touched();
@@ -400,13 +404,13 @@ fn dials_wait_for_their_peer_and_their_time() {
     assert_eq!(table.poll_dial(dial, secs(4)), Step::Wait(None));
     // Somebody else answers.
     let id = table.enter(true, Some(same), secs(4)).unwrap();
-    table.connected(id, [3; 32], true, secs(4));
+    table.connected(id, PeerKey::new([3; 32]), true, secs(4));
     assert_eq!(reason(&table, id), Some(EndReason::OtherPeer));
     table.ended(id, secs(4));
     assert_eq!(table.poll_dial(dial, secs(4)), Step::Connect);
     // The peer comes by itself: the dial that has lost to it waits for its end.
     let own = table.enter(true, Some(dial), secs(5)).unwrap();
-    table.connected(own, [2; 32], true, secs(5));
+    table.connected(own, PeerKey::new([2; 32]), true, secs(5));
     table.ready(own, root(1), secs(5));
     let came = meet(&mut table, false, 2, secs(6));
     assert_eq!(reason(&table, own), Some(EndReason::Merged));
@@ -464,7 +468,8 @@ enum Event {
 
 impl World {
     fn new(seed: u64, nodes: u8) -> Self {
-        let keys = (1..=nodes).map(|own| Table::new([own; 32], NetworkerLimits::default(), BackoffOptions::default()));
+        let keys = (1..=nodes)
+            .map(|own| Table::new(PeerKey::new([own; 32]), NetworkerLimits::default(), BackoffOptions::default()));
         let (now, events) = (Duration::ZERO, BTreeMap::new());
         Self { seed, now, nodes: keys.collect(), links: Vec::new(), events, next: 0 }
     }

@@ -101,7 +101,7 @@ impl Seen {
         if text.get_property_val_str("v") != Some(VERSION) {
             return None;
         }
-        let key = digits(text.get_property_val_str("k")?)?;
+        let key = PeerKey::new(digits(text.get_property_val_str("k")?)?);
         let topic = |n| Some(Topic::new(digits(text.get_property_val_str(&format!("t{n}"))?)?));
         let topics: BTreeSet<Topic> = (0..TOPICS).map_while(topic).collect();
         let addresses = service.addresses.iter().take(ADDRESSES);
