@@ -20,6 +20,7 @@ mod read;
 mod rebuild;
 mod recovery;
 mod repair;
+mod repaired;
 #[cfg(test)]
 mod rot;
 mod served;
@@ -56,7 +57,8 @@ pub(crate) use put::Compared;
 pub use put::Put;
 pub use read::{Answer, Located, Place, SignatureSearch};
 pub use recovery::report::Recovered;
-pub use repair::{Repair, RepairCursor};
+pub use repair::RepairCursor;
+pub use repaired::Repair;
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
 /// A feed whose files are in a [`Storage`], which is passed to every call that needs it.

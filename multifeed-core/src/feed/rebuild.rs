@@ -14,7 +14,7 @@ use multifeed_proto::Node;
 use super::Feed;
 use super::covered::Cover;
 use super::files::{Files, HEADER, NODE, node_offset};
-use super::repair::Repair;
+use super::repaired::Repair;
 use super::verify::{LEAF_COST, NODE_COST, SIGNATURE_COST};
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
