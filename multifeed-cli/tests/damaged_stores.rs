@@ -125,6 +125,31 @@ fn an_emptied_name_is_put_back_by_the_next_command_that_writes() -> Result<()> {
     Ok(())
 }
 
+/// A writer's `key` that is gone is said to be, also by a command that does not write: JS takes the folder for an empty one then, and makes
+/// another author in it.
+#[test]
+fn a_key_that_is_lost_is_put_back_by_the_next_command_that_writes() -> Result<()> {
+    for is_empty in [false, true] {
+        let (store, _) = writers(1)?;
+        let key = store.path().join("0/key");
+        let before = fs::read(&key)?;
+        fs::remove_file(&key)?;
+        if is_empty {
+            fs::write(&key, "")?;
+        }
+        for command in ["feeds", "verify"] {
+            let done = store.run(&[command])?.ended(1)?;
+            let said = [done.text(), done.stderr].concat();
+            ensure!(said.contains("`key` of folder 0"), "{command}: {said}");
+            ensure!(said.contains("opening the store to write puts that back"), "{command}: {said}");
+        }
+        store.run(&["append", "w0", "more"])?.ok()?;
+        ensure!(fs::read(&key)? == before);
+        ensure!(store.run(&["verify"])?.ok()?.stderr.is_empty());
+    }
+    Ok(())
+}
+
 /// A byte of `localname` that changed: the writer is the one that it was, to ours and to JS.
 #[test]
 fn a_name_that_rotted_makes_no_other_author() -> Result<()> {

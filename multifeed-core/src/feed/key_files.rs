@@ -56,7 +56,14 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             }
         };
         match there {
-            None => self.replace(FileKind::Key, pair.public_key().as_bytes())?,
+            None => {
+                self.replace(FileKind::Key, pair.public_key().as_bytes())?;
+                // A creation that was cut short has no blocks yet.
+                if self.len(FileKind::Data)?.unwrap_or(0) > 0 {
+                    let why = format!("it was missing or empty, and `secret_key` tells it; {WRITTEN_AGAIN}");
+                    opening.unread.push(StoreError::damaged(slot, FileKind::Key, why));
+                }
+            }
             Some(there) if there == Some(pair.public_key()) => {}
             // What is no key is nobody's.
             Some(there) if there.is_none() || journal.mark(slot, &pair.public_key()).is_some() => {
