@@ -134,7 +134,10 @@ fn a_peer_for_which_there_is_no_place_is_told_to_try_again() -> Result<()> {
         let done = honest.run(&["--json", "sync", &address.to_string()])?;
         let (code, message) = done.failure()?;
         ensure!(code == "ERR_DISCONNECTED", "{code}: {message}");
-        ensure!(message.contains("may have no place for another connection; try again"), "{message}");
+        ensure!(
+            message.contains("is that a multifeed? If it is, it may have no place for another connection; try again"),
+            "{message}"
+        );
     }
     ensure!(alive(&mut busy) == 4);
     server.signal("INT")?;

@@ -231,7 +231,8 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
     if !at_once || peer.introduced || peer.guest.is_some() {
         return error.into();
     }
-    CliError::from(error).explained("the peer may have no place for another connection; try again in a moment")
+    CliError::from(error)
+        .explained("is that a multifeed? If it is, it may have no place for another connection; try again in a moment")
 }
 
 /// Shows how the store stands with all its peers, if somebody sees it, until this is done.
