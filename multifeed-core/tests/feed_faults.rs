@@ -406,6 +406,9 @@ fn a_writer_whose_key_is_gone_has_it_back_from_its_secret_key() {
     create(&mut whole, 0, 29, Some("me")).append(&mut whole, &blocks(29, 0..10)).unwrap();
     let mut disk = whole.clone();
     disk.replace(file(0, FileKind::Key), &[]).unwrap();
+    // It is said as it is put back.
+    let error = Feed::open(&mut disk, Slot(0)).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { file: FileKind::Key, .. }), "{error}");
     let feed = Feed::open(&mut disk, Slot(0)).unwrap();
     assert_eq!((feed.key(), feed.len(), feed.local_name()), (key_pair(29).public_key(), 10, Some("me")));
     assert_eq!(disk.contents(file(0, FileKind::Key)), whole.contents(file(0, FileKind::Key)));
