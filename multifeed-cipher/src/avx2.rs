@@ -88,16 +88,8 @@ fn rounds(start: [__m256i; 16]) -> [__m256i; 16] {
             x[$x] = _mm256_xor_si256(x[$x], _mm256_srli_epi32::<{ 32 - $left }>(sum));
         };
     }
-    macro_rules! quarter {
-        ($a:literal, $b:literal, $c:literal, $d:literal) => {
-            mix!($b, $a, $d, 7);
-            mix!($c, $b, $a, 9);
-            mix!($d, $c, $b, 13);
-            mix!($a, $d, $c, 18);
-        };
-    }
     for _ in 0..10 {
-        double_round!(quarter);
+        double_round!(mix);
     }
     for (x, start) in x.iter_mut().zip(start) {
         *x = _mm256_add_epi32(*x, start);

@@ -85,16 +85,8 @@ fn rounds(start: [__m512i; 16]) -> [__m512i; 16] {
             x[$x] = _mm512_xor_si512(x[$x], _mm512_rol_epi32::<$left>(_mm512_add_epi32(x[$a], x[$b])));
         };
     }
-    macro_rules! quarter {
-        ($a:literal, $b:literal, $c:literal, $d:literal) => {
-            mix!($b, $a, $d, 7);
-            mix!($c, $b, $a, 9);
-            mix!($d, $c, $b, 13);
-            mix!($a, $d, $c, 18);
-        };
-    }
     for _ in 0..10 {
-        double_round!(quarter);
+        double_round!(mix);
     }
     for (x, start) in x.iter_mut().zip(start) {
         *x = _mm512_add_epi32(*x, start);

@@ -34,15 +34,12 @@ fn keystream(input: &Input, counter: u64) -> [[u32; LANES]; 16] {
     for _ in 0..10 {
         for lane in 0..LANES {
             let mut x: [u32; 16] = core::array::from_fn(|word| rows[word][lane]);
-            macro_rules! quarter {
-                ($a:literal, $b:literal, $c:literal, $d:literal) => {
-                    x[$b] ^= x[$a].wrapping_add(x[$d]).rotate_left(7);
-                    x[$c] ^= x[$b].wrapping_add(x[$a]).rotate_left(9);
-                    x[$d] ^= x[$c].wrapping_add(x[$b]).rotate_left(13);
-                    x[$a] ^= x[$d].wrapping_add(x[$c]).rotate_left(18);
+            macro_rules! mix {
+                ($x:literal, $a:literal, $b:literal, $left:literal) => {
+                    x[$x] ^= x[$a].wrapping_add(x[$b]).rotate_left($left);
                 };
             }
-            double_round!(quarter);
+            double_round!(mix);
             for word in 0..16 {
                 rows[word][lane] = x[word];
             }

@@ -20,21 +20,29 @@ pub(crate) type Input = [u32; 16];
 /// "expand 32-byte k", on the diagonal of the words seen as a 4 by 4 square.
 const SIGMA: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
-/// The ten double rounds' one double round, for any kind of word: `$quarter!(a, b, c, d)` is called for the four
-/// columns, then for the four rows, each from its diagonal word on.
+/// One of the ten double rounds, for any kind of word: the quarter rounds of the four columns, then of the four rows, each from its diagonal
+/// word on. `$mix!(x, a, b, left)` is word x ^= (word a + word b) rotated left.
 macro_rules! double_round {
-    ($quarter:ident) => {
-        $quarter!(0, 4, 8, 12);
-        $quarter!(5, 9, 13, 1);
-        $quarter!(10, 14, 2, 6);
-        $quarter!(15, 3, 7, 11);
-        $quarter!(0, 1, 2, 3);
-        $quarter!(5, 6, 7, 4);
-        $quarter!(10, 11, 8, 9);
-        $quarter!(15, 12, 13, 14);
+    ($mix:ident) => {
+        $crate::salsa::quarter_round!($mix, 0, 4, 8, 12);
+        $crate::salsa::quarter_round!($mix, 5, 9, 13, 1);
+        $crate::salsa::quarter_round!($mix, 10, 14, 2, 6);
+        $crate::salsa::quarter_round!($mix, 15, 3, 7, 11);
+        $crate::salsa::quarter_round!($mix, 0, 1, 2, 3);
+        $crate::salsa::quarter_round!($mix, 5, 6, 7, 4);
+        $crate::salsa::quarter_round!($mix, 10, 11, 8, 9);
+        $crate::salsa::quarter_round!($mix, 15, 12, 13, 14);
     };
 }
-pub(crate) use double_round;
+macro_rules! quarter_round {
+    ($mix:ident, $a:literal, $b:literal, $c:literal, $d:literal) => {
+        $mix!($b, $a, $d, 7);
+        $mix!($c, $b, $a, 9);
+        $mix!($d, $c, $b, 13);
+        $mix!($a, $d, $c, 18);
+    };
+}
+pub(crate) use {double_round, quarter_round};
 
 /// Lays out the words of a block: the constants, the key, and the four words between the halves of the key.
 pub(crate) fn layout(key: &[u8; 32], middle: [u32; 4]) -> Input {
@@ -52,16 +60,13 @@ pub(crate) fn layout(key: &[u8; 32], middle: [u32; 4]) -> Input {
 /// The rounds without the final addition, and of the result only the words at which the attacker knew the input.
 pub(crate) fn hsalsa20(key: &[u8; 32], nonce: [u32; 4]) -> Zeroizing<[u8; 32]> {
     let mut x = Zeroizing::new(layout(key, nonce));
-    macro_rules! quarter {
-        ($a:literal, $b:literal, $c:literal, $d:literal) => {
-            x[$b] ^= x[$a].wrapping_add(x[$d]).rotate_left(7);
-            x[$c] ^= x[$b].wrapping_add(x[$a]).rotate_left(9);
-            x[$d] ^= x[$c].wrapping_add(x[$b]).rotate_left(13);
-            x[$a] ^= x[$d].wrapping_add(x[$c]).rotate_left(18);
+    macro_rules! mix {
+        ($x:literal, $a:literal, $b:literal, $left:literal) => {
+            x[$x] ^= x[$a].wrapping_add(x[$b]).rotate_left($left);
         };
     }
     for _ in 0..10 {
-        double_round!(quarter);
+        double_round!(mix);
     }
     let mut derived = Zeroizing::new([0; 32]);
     let (chunks, _) = derived.as_chunks_mut::<4>();
